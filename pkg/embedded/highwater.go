@@ -1,0 +1,101 @@
+package embedded
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// highWaterFileName holds the last sequence of each stream as it was at the
+	// last start and the last orderly end.
+	highWaterFileName = "ledgerline-high-water.json"
+
+	// maxHighWaterBytes bounds that file: a hundred bytes a stream.
+	maxHighWaterBytes = 1 << 20
+)
+
+// highWater is how far a stream had come. Sequences never fall, not by a purge
+// either; a stream that was deleted and made anew has another creation time.
+type highWater struct {
+	Created time.Time `json:"created"`
+	LastSeq uint64    `json:"lastSeq"`
+}
+
+// readHighWater reads what the last run left; nothing on the first start.
+func readHighWater(dir string) (map[string]highWater, error) {
+	path := filepath.Join(dir, highWaterFileName)
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: read %s: %w", ErrDataDir, path, err)
+	}
+	if info.Size() > maxHighWaterBytes {
+		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrDataDir, path, maxHighWaterBytes)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read %s: %w", ErrDataDir, path, err)
+	}
+	var marks map[string]highWater
+	if err := json.Unmarshal(content, &marks); err != nil {
+		return nil, fmt.Errorf("%w: read %s: %w", ErrDataDir, path, err)
+	}
+	return marks, nil
+}
+
+// writeHighWater replaces the file as a whole, so that a crash leaves the old
+// one or the new one.
+func writeHighWater(dir string, marks map[string]highWater) (err error) {
+	path := filepath.Join(dir, highWaterFileName)
+	content, err := json.Marshal(marks)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(dir, ".high-water-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+	}
+	return nil
+}
+
+// checkHighWater refuses a stream that ends before where it had ended once. The
+// server cuts a damaged stream off at the damage and says nothing; a ledger that
+// was shortened so would have its items sent again.
+func checkHighWater(dir string, before map[string]highWater, streams []server.StreamDetail) error {
+	for _, stream := range streams {
+		mark, known := before[stream.Name]
+		if known && mark.Created.Equal(stream.Created) && stream.State.LastSeq < mark.LastSeq {
+			return fmt.Errorf("%w: %s: stream %s ends at message %d and had %d before: its files are damaged; "+
+				"restore a backup, or remove %s to go on without the lost messages",
+				ErrStore, dir, stream.Name, stream.State.LastSeq, mark.LastSeq, filepath.Join(dir, highWaterFileName))
+		}
+	}
+	return nil
+}
+
+func marksOf(streams []server.StreamDetail) map[string]highWater {
+	marks := make(map[string]highWater, len(streams))
+	for _, stream := range streams {
+		marks[stream.Name] = highWater{Created: stream.Created, LastSeq: stream.State.LastSeq}
+	}
+	return marks
+}

@@ -1,0 +1,7 @@
+package history
+
+import "errors"
+
+// ErrGone is returned by Read when the message it must end at is not stored any
+// more: it was purged, has expired or was lost.
+var ErrGone = errors.New("the message to read up to is gone")

@@ -1,0 +1,226 @@
+package jobstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ledgerline/ledgerline/pkg/cas"
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+)
+
+const (
+	// maxUpdateTries bounds the compare-and-set loop of Update: a job has one
+	// worker and now and then an operator, so a few conflicts are many.
+	maxUpdateTries = 20
+	// maxUpdatePause bounds the random wait between them, in which a replica that
+	// was read and lags catches up.
+	maxUpdatePause = 50 * time.Millisecond
+	// maxUnreadable bounds how many unreadable states an error of List names.
+	maxUnreadable = 10
+	// KeepEnded is how long the bucket tells of a job that has ended; the ledger
+	// remembers it as long as bookings are remembered.
+	KeepEnded = 30 * 24 * time.Hour
+)
+
+// ErrNotFound is returned when the bucket knows nothing of a job.
+var ErrNotFound = errors.New("no such job here")
+
+// Store is the bucket. It is safe for concurrent use.
+type Store struct {
+	js     jetstream.JetStream
+	kv     jetstream.KeyValue
+	stream jetstream.Stream
+}
+
+// Open looks the bucket up; topology.Ensure must have run.
+func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
+	kv, err := js.KeyValue(ctx, subject.BucketJobs)
+	if err != nil {
+		return nil, fmt.Errorf("open the jobs bucket: %w", err)
+	}
+	stream, err := js.Stream(ctx, "KV_"+subject.BucketJobs)
+	if err != nil {
+		return nil, fmt.Errorf("open the jobs bucket: %w", err)
+	}
+	return &Store{js: js, kv: kv, stream: stream}, nil
+}
+
+// Get reads a job's state and the revision it was read at; ErrNotFound when
+// there is none.
+func (s *Store) Get(ctx context.Context, job uuid.UUID) (*ledgerlinev1.JobState, uint64, error) {
+	state, revision, err := s.get(ctx, job)
+	if err == nil && state == nil {
+		err = ErrNotFound
+	}
+	return state, revision, err
+}
+
+// get is Get with a nil state where there is none. It reads the bucket's stream:
+// an entry that expired or was deleted leaves a marker, whose revision the next
+// write must name and which the bucket's own look-up hides.
+func (s *Store) get(ctx context.Context, job uuid.UUID) (*ledgerlinev1.JobState, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.js.Options().DefaultTimeout)
+	defer cancel()
+	msg, err := s.stream.GetLastMsgForSubject(ctx, key(job))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the state of job %s: %w", job, err)
+	}
+	if msg.Header.Get(jetstream.MarkerReasonHeader) != "" || msg.Header.Get(operationHeader) != "" {
+		return nil, msg.Sequence, nil
+	}
+	state, err := decode(job.String(), msg.Data)
+	return state, msg.Sequence, err
+}
+
+// operationHeader marks a deleted entry of a bucket.
+const operationHeader = "KV-Operation"
+
+func key(job uuid.UUID) string { return "$KV." + subject.BucketJobs + "." + job.String() }
+
+// Update reads, changes and writes a job's state by compare-and-set; change gets
+// an empty state for a job that is not known yet and may be called again.
+// Unknown fields survive. An error from change is returned as it is, with
+// nothing written.
+func (s *Store) Update(ctx context.Context, job uuid.UUID, change func(*ledgerlinev1.JobState) error) (*ledgerlinev1.JobState, error) {
+	for range maxUpdateTries {
+		state, revision, err := s.get(ctx, job)
+		if err != nil {
+			return nil, err
+		}
+		if state == nil {
+			state = &ledgerlinev1.JobState{}
+		}
+		if err := change(state); err != nil {
+			return nil, err
+		}
+		state.JobId = job.String()
+		err = s.put(ctx, job, state, revision)
+		if err == nil {
+			return state, nil
+		}
+		if !cas.IsConflict(err) {
+			return nil, fmt.Errorf("write the state of job %s: %w", job, err)
+		}
+		timer := time.NewTimer(rand.N(maxUpdatePause))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("write the state of job %s: %w", job, context.Cause(ctx))
+		case <-timer.C:
+		}
+	}
+	return nil, fmt.Errorf("write the state of job %s: %d writers got in between", job, maxUpdateTries)
+}
+
+// put writes one revision. It publishes to the bucket's subject itself because
+// the bucket's own update cannot give an entry a time to live.
+func (s *Store) put(ctx context.Context, job uuid.UUID, state *ledgerlinev1.JobState, revision uint64) error {
+	data, err := proto.Marshal(state)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	msg := &nats.Msg{Subject: key(job), Data: data, Header: nats.Header{}}
+	if ledger.Final(state.GetPhase()) && state.GetPhase() != ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
+		msg.Header.Set(jetstream.MsgTTLHeader, strconv.Itoa(int(KeepEnded/time.Second)))
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.js.Options().DefaultTimeout)
+	defer cancel()
+	_, err = s.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(revision))
+	return err
+}
+
+// List calls visit for every job of the bucket, in no order; at is when the state
+// was written. States that cannot be read hide no others: its error names them.
+func (s *Store) List(ctx context.Context, visit func(state *ledgerlinev1.JobState, at time.Time)) error {
+	watcher, err := s.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("list jobs: %w", err)
+	}
+	defer func() { _ = watcher.Stop() }()
+	var unreadable []error
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("list jobs: %w", context.Cause(ctx))
+		case entry, open := <-watcher.Updates():
+			if !open {
+				return errors.New("list jobs: the connection was closed")
+			}
+			if entry == nil { // everything there is has been delivered
+				return errors.Join(unreadable...)
+			}
+			state, err := decode(entry.Key(), entry.Value())
+			if err != nil {
+				if len(unreadable) < maxUnreadable {
+					unreadable = append(unreadable, err)
+				}
+				continue
+			}
+			visit(state, entry.Created())
+		}
+	}
+}
+
+// Watch calls visit for every job of the bucket and then for each change, until
+// ctx ends, when it returns nil. removed is true for an entry that expired or
+// was deleted; only the job id is set then.
+func (s *Store) Watch(ctx context.Context, visit func(state *ledgerlinev1.JobState, at time.Time, removed bool)) error {
+	watcher, err := s.kv.WatchAll(ctx)
+	if err != nil {
+		return fmt.Errorf("watch jobs: %w", err)
+	}
+	defer func() { _ = watcher.Stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case entry, open := <-watcher.Updates():
+			if !open && ctx.Err() != nil { // the end of ctx closes the watcher as well
+				return nil
+			}
+			if !open {
+				return errors.New("watch jobs: the connection was closed")
+			}
+			if entry == nil {
+				continue
+			}
+			if entry.Operation() != jetstream.KeyValuePut {
+				visit(&ledgerlinev1.JobState{JobId: entry.Key()}, entry.Created(), true)
+				continue
+			}
+			state, err := decode(entry.Key(), entry.Value())
+			if err != nil {
+				return err
+			}
+			visit(state, entry.Created(), false)
+		}
+	}
+}
+
+func decode(job string, data []byte) (*ledgerlinev1.JobState, error) {
+	state := new(ledgerlinev1.JobState)
+	if err := proto.Unmarshal(data, state); err != nil {
+		return nil, fmt.Errorf("the state of job %s is unreadable: %w", job, err)
+	}
+	if state.GetMinReader() > ledger.Version {
+		return nil, fmt.Errorf("the state of job %s: %w", job, ledger.ErrNewer)
+	}
+	if state.GetJobId() == "" {
+		state.JobId = job
+	}
+	return state, nil
+}

@@ -1,0 +1,221 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ledgerline/ledgerline/pkg/cas"
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+)
+
+// ClaimRequest asks for a job whose manifest is in hand.
+type ClaimRequest struct {
+	Company, Job uuid.UUID
+	// Run of the manifest, from 1.
+	Run uint32
+	// Worker names the claiming process.
+	Worker string
+	// EpochFloor is the highest epoch known from elsewhere, so that the epoch
+	// goes on rising when the ledger was lost; 0 = none.
+	EpochFloor uint64
+	// What the manifest says: the name of the drain, the number of items and the
+	// digest of their ids.
+	Attempt string
+	Total   uint32
+	Digest  []byte
+}
+
+// Tenure is one claimed job. Only one goroutine may use it at a time.
+type Tenure struct {
+	ledger  *Ledger
+	request ClaimRequest
+	subject string
+
+	// Epoch of this claim.
+	Epoch uint64
+	// FirstTurn is true when the company has no job and no booking here yet.
+	FirstTurn bool
+	// Position is the highest settled position of this run.
+	Position uint32
+
+	claimed  uint64 // sequence of the claim
+	sequence uint64 // sequence of the last record
+	hash     []byte
+}
+
+// maxTurnTries bounds the compare-and-set on a company's turn against other
+// workers that claim the same job; one of them gets through each time.
+const maxTurnTries = 3
+
+// Claim takes the job and the company's turn. It returns a *CompanyBusyError
+// while another job of the company has the turn, ErrEnded when there is nothing
+// left to do in this run, and ErrFenced when another worker claimed at the same
+// moment.
+func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
+	last, err := l.Last(ctx, r.Company, r.Job)
+	if err != nil {
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	}
+	t := &Tenure{ledger: l, request: r, subject: subject.Ledger(r.Company, r.Job), Epoch: r.EpochFloor + 1}
+	if last != nil {
+		run := last.Record.GetRun()
+		switch {
+		case run > r.Run:
+			return nil, fmt.Errorf("claim run %d of job %s: the ledger is at run %d: %w", r.Run, r.Job, run, ErrSuperseded)
+		case run == r.Run && last.Record.GetEnd() != nil:
+			return nil, fmt.Errorf("claim run %d of job %s: %w", r.Run, r.Job, ErrEnded)
+		}
+		t.Epoch = max(t.Epoch, last.Record.GetEpoch()+1)
+		t.sequence, t.hash = last.Sequence, last.Hash
+		if run == r.Run {
+			t.Position = last.Record.GetPosition()
+		}
+	}
+	turn, err := l.freeTurn(ctx, r.Company, r.Job)
+	if err != nil {
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	}
+	if t.FirstTurn, err = l.first(ctx, r.Company, last, turn); err != nil {
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	}
+	// The job before the turn: whoever finds the turn at this job then finds it
+	// claimed too, not ended as an earlier run may have left it.
+	claim := &ledgerlinev1.LedgerRecord{Claim: &ledgerlinev1.Claim{Attempt: r.Attempt, Total: r.Total, Digest: r.Digest}}
+	if err := t.Append(ctx, claim); err != nil {
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	}
+	t.claimed = t.sequence
+	if err := l.takeTurn(ctx, r.Company, r.Job, turn); err != nil {
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	}
+	return t, nil
+}
+
+// first tells whether the company can have no bookings here. A turn alone may
+// have expired before the bookings that were made in it.
+func (l *Ledger) first(ctx context.Context, company uuid.UUID, last *Entry, turn uint64) (bool, error) {
+	if last != nil || turn != 0 {
+		return false, nil
+	}
+	_, err := l.lastMessage(ctx, subject.BookedOf(company))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for bookings of company %s: %w", company, err)
+	}
+	return false, nil
+}
+
+// freeTurn is the sequence of the company's turn, 0 for none, where the job may
+// take it: it is the job's already, or the job that has it has ended.
+func (l *Ledger) freeTurn(ctx context.Context, company, job uuid.UUID) (uint64, error) {
+	msg, err := l.lastMessage(ctx, subject.Turn(company))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the turn of company %s: %w", company, err)
+	}
+	turn := new(ledgerlinev1.Turn)
+	if err := proto.Unmarshal(msg.Data, turn); err != nil {
+		return 0, fmt.Errorf("the turn of company %s is unreadable: %w", company, err)
+	}
+	if turn.GetMinReader() > Version {
+		return 0, fmt.Errorf("the turn of company %s: %w", company, ErrNewer)
+	}
+	holder, err := subject.ParseID(turn.GetJobId())
+	if err != nil {
+		return 0, fmt.Errorf("the turn of company %s: %w", company, err)
+	}
+	if holder == job {
+		return msg.Sequence, nil
+	}
+	held, err := l.Last(ctx, company, holder)
+	if err != nil {
+		return 0, err
+	}
+	if held == nil || !Final(held.Record.GetEnd().GetPhase()) {
+		return 0, &CompanyBusyError{Company: company, Holder: holder}
+	}
+	return msg.Sequence, nil
+}
+
+// takeTurn writes the turn after the one at sequence expected, also where it is
+// the job's already: a worker of another job that has seen an earlier run of this
+// one ended then fails its own compare-and-set. So two jobs of a company never
+// run at once.
+func (l *Ledger) takeTurn(ctx context.Context, company, job uuid.UUID, expected uint64) error {
+	for range maxTurnTries {
+		data, err := proto.Marshal(&ledgerlinev1.Turn{JobId: job.String(), At: timestamppb.Now()})
+		if err != nil {
+			return fmt.Errorf("encode the turn of company %s: %w", company, err)
+		}
+		_, err = cas.Put(ctx, l.js, l.stream, subject.Turn(company), data, expected)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, cas.ErrConflict) {
+			return fmt.Errorf("take the turn of company %s: %w", company, err)
+		}
+		turn, err := l.lastMessage(ctx, subject.Turn(company))
+		if err != nil {
+			return fmt.Errorf("read the turn of company %s: %w", company, err)
+		}
+		// Another job had it since, and may have booked since: only a new claim
+		// may look whether it has ended.
+		now := new(ledgerlinev1.Turn)
+		if err := proto.Unmarshal(turn.Data, now); err != nil {
+			return fmt.Errorf("the turn of company %s is unreadable: %w", company, err)
+		}
+		holder, err := subject.ParseID(now.GetJobId())
+		if err != nil {
+			return fmt.Errorf("the turn of company %s: %w", company, err)
+		}
+		if holder != job {
+			return &CompanyBusyError{Company: company, Holder: holder}
+		}
+		expected = turn.Sequence
+	}
+	return fmt.Errorf("take the turn of company %s: %w", company, ErrFenced)
+}
+
+// Append stores the tenure's next record: run, epoch, worker, time, hash and
+// position are filled in, the rest is the caller's. ErrFenced means that another
+// worker has claimed the job. After any other error the outcome may be unknown:
+// the tenure is to be given up, and the next claim reads where the job stands.
+func (t *Tenure) Append(ctx context.Context, record *ledgerlinev1.LedgerRecord) error {
+	position := t.Position
+	for _, s := range record.GetSettled() {
+		if s.GetPosition() != position+1 {
+			return fmt.Errorf("settle position %d of job %s after %d: positions go up one by one", s.GetPosition(), t.request.Job, position)
+		}
+		position++
+	}
+	record.Run = t.request.Run
+	record.Epoch = t.Epoch
+	record.Worker = t.request.Worker
+	record.At = timestamppb.Now()
+	record.PreviousHash = t.hash
+	record.Position = position
+	data, err := proto.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode a ledger record of job %s: %w", t.request.Job, err)
+	}
+	sequence, err := cas.Put(ctx, t.ledger.js, t.ledger.stream, t.subject, data, t.sequence)
+	if errors.Is(err, cas.ErrConflict) {
+		return fmt.Errorf("record position %d of job %s in epoch %d: %w", position, t.request.Job, t.Epoch, ErrFenced)
+	}
+	if err != nil {
+		return fmt.Errorf("record position %d of job %s: %w", position, t.request.Job, err)
+	}
+	t.sequence, t.hash, t.Position = sequence, hashOf(data), position
+	return nil
+}

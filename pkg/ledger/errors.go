@@ -1,0 +1,34 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+var (
+	// ErrFenced is returned when another worker has claimed the job since: this
+	// tenure may do nothing more.
+	ErrFenced = errors.New("another worker has claimed the job")
+	// ErrEnded is returned by Claim when the ledger says that this run of the job
+	// has ended, or that a later one has begun.
+	ErrEnded = errors.New("this run of the job has ended")
+	// ErrSuperseded is returned by Claim when a later run of the job has begun; it
+	// is an ErrEnded too.
+	ErrSuperseded = fmt.Errorf("a later run has begun: %w", ErrEnded)
+	// ErrUnknown is returned when the ledger has no record of a job.
+	ErrUnknown = errors.New("the ledger has no record of the job")
+	// ErrNewer is returned when a stored record needs a newer reader.
+	ErrNewer = errors.New("the record was written by a newer version; upgrade this program")
+)
+
+// CompanyBusyError is returned by Claim while another job of the company has the
+// turn and has not ended.
+type CompanyBusyError struct {
+	Company, Holder uuid.UUID
+}
+
+func (e *CompanyBusyError) Error() string {
+	return fmt.Sprintf("job %s of company %s has the turn", e.Holder, e.Company)
+}

@@ -1,0 +1,196 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/logevent"
+)
+
+// errFailedItem ends the lane of a job whose item failed, where a failure stops
+// the job.
+var errFailedItem = errors.New("an item failed and a failure stops the job")
+
+// lane works the items strictly in order, from the first one that is not settled
+// to the last. nil means that position n is settled: nothing else does.
+func (j *job) lane(ctx context.Context) error {
+	j.pace = forecast{began: time.Now(), position: j.tenure.Position}
+	src, err := j.openSource(ctx)
+	if err != nil {
+		return err
+	}
+	for j.tenure.Position < j.total() {
+		// An item whose send stands in the ledger is in hand and goes out.
+		if j.announced == nil {
+			if err := j.mayGoOn(ctx); err != nil {
+				return err
+			}
+		}
+		it, err := src.next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := j.step(ctx, src, it); err != nil {
+			return err
+		}
+	}
+	// Settled items that came again and are not acked yet.
+	return j.drainAgain(ctx, src)
+}
+
+// step settles the item, and with it those behind it that need no sending, and
+// records that together with the send of the item after them: one synced write
+// an item is record, position and fence.
+func (j *job) step(ctx context.Context, src *source, it item) error {
+	settled, err := j.send(ctx, it)
+	if err != nil {
+		return err
+	}
+	var (
+		batch = []*ledgerlinev1.Settlement{settled}
+		items = []item{it}
+		send  *ledgerlinev1.Send
+	)
+	var later error // why nothing more is sent, told once this item is recorded
+	stop := settled.GetOutcome() == ledgerlinev1.Outcome_OUTCOME_FAILED && j.c.config.OnFailure == OnFailureStop
+	for !stop {
+		next, ok := src.peek()
+		if !ok || next.position != items[len(items)-1].position+1 {
+			break
+		}
+		if later = j.mayGoOn(ctx); later != nil {
+			break
+		}
+		already := j.alreadyBooked(next)
+		if already == nil {
+			send = &ledgerlinev1.Send{Position: next.position, EntryId: next.id[:], Attempt: j.past.Attempts[next.id] + 1}
+			break
+		}
+		src.buffer = src.buffer[1:]
+		batch, items = append(batch, already), append(items, next)
+	}
+	if err := j.record(ctx, &ledgerlinev1.LedgerRecord{Settled: batch, Send: send}); err != nil {
+		return err
+	}
+	for i, s := range batch {
+		j.digest.Write(s.GetEntryId())
+		j.counts.add(s)
+		j.logger.Debug().Uint32("position", s.GetPosition()).Stringer("accounting_entry_id", items[i].id).
+			Stringer("outcome", s.GetOutcome()).Msg(logevent.ItemSettled)
+		if err := j.reporter.add(ctx, s, items[i].msg); err != nil {
+			return err
+		}
+	}
+	if stop {
+		return errFailedItem
+	}
+	return later
+}
+
+// record appends to the ledger. It must go through also when the lease is about
+// to end: what the sink has booked must be remembered, and the ledger's own
+// compare-and-set tells whether the job is still ours.
+func (j *job) record(ctx context.Context, r *ledgerlinev1.LedgerRecord) error {
+	recording, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), j.c.config.Topology.Lease,
+		fmt.Errorf("%w: the ledger did not answer", errLater))
+	defer cancel()
+	if err := j.tenure.Append(recording, r); err != nil {
+		return err
+	}
+	j.announced = r.GetSend()
+	return nil
+}
+
+// alreadyBooked is the settlement of an entry that was booked before this run, or
+// nil.
+func (j *job) alreadyBooked(it item) *ledgerlinev1.Settlement {
+	b, ok := j.past.Bookings[it.id]
+	if !ok {
+		return nil
+	}
+	return &ledgerlinev1.Settlement{
+		Position: it.position, EntryId: it.id[:], Outcome: ledgerlinev1.Outcome_OUTCOME_ALREADY_BOOKED,
+		ExternalId: b.GetExternalId(), ExternalUrl: b.GetExternalUrl(), At: b.GetAt(),
+	}
+}
+
+// again takes a settled item that came again: its ack was lost, or its report was
+// not accepted yet.
+func (j *job) again(ctx context.Context, it item) error {
+	if i := int(it.position) - 1; i >= 0 && i < len(j.past.Settled) {
+		return j.reportWhereNeeded(ctx, j.past.Settled[i], it)
+	}
+	// Settled in this tenure: the reporter has it, and acks it by this delivery
+	// too.
+	return j.reporter.repeat(ctx, it)
+}
+
+// reportWhereNeeded reports what a former worker settled, unless Pleo has it
+// already: the ack alone was lost then, or the consumer's state with the server's
+// memory. Pleo is asked once a tenure.
+func (j *job) reportWhereNeeded(ctx context.Context, s *ledgerlinev1.Settlement, it item) error {
+	if !j.c.config.Report {
+		return j.reporter.add(ctx, s, it.msg)
+	}
+	if j.atPleo == nil {
+		calling, cancel := j.untilDeadline(ctx)
+		defer cancel()
+		statuses, err := j.statuses(calling)
+		if err != nil {
+			return j.upstream(ctx, calling, err)
+		}
+		j.atPleo = statuses
+	}
+	if j.atPleo[it.id] == update(s).Status {
+		return ack(it.msg)
+	}
+	return j.reporter.add(ctx, s, it.msg)
+}
+
+// drainAgain takes what the server still has of a job whose items are all
+// settled.
+func (j *job) drainAgain(ctx context.Context, src *source) error {
+	for src.pending > 0 || len(src.buffer) > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(src.buffer) == 0 {
+			if err := src.fill(ctx); err != nil {
+				return err
+			}
+			if len(src.buffer) == 0 {
+				// A lost delivery is not worth a wait: position n is settled, and
+				// the re-read at Pleo tells what is not reported.
+				return nil
+			}
+		}
+		for _, it := range src.buffer {
+			if it.position > j.tenure.Position {
+				return park("the job has an item at position %d, sealed were %d", it.position, j.total())
+			}
+			if err := j.again(ctx, it); err != nil {
+				return err
+			}
+		}
+		src.buffer = nil
+	}
+	return nil
+}
+
+// wait sleeps for d, or less when the job's deadline, its lease or the process
+// ends first.
+func (j *job) wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(min(d, max(time.Until(j.deadline.when()), 0)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return j.mayGoOn(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-j.stop:
+		return errStopping
+	}
+}

@@ -1,0 +1,119 @@
+package consumer
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+)
+
+// turnRecheck is how long a waiting job sleeps when nothing wakes it: the bucket
+// is only a hint, the ledger decides.
+const turnRecheck = time.Second
+
+// turns knows the open jobs of each company, as the bucket tells, so that the
+// oldest goes first. That two never run at once is the ledger's doing.
+type turns struct {
+	lease time.Duration
+
+	mu   sync.Mutex
+	open map[uuid.UUID]map[uuid.UUID]openJob // by company, by job
+	// companyOf finds the company of an entry that was removed.
+	companyOf map[uuid.UUID]uuid.UUID
+	// changed is closed, and replaced, when something about a company changed.
+	changed map[uuid.UUID]chan struct{}
+}
+
+type openJob struct {
+	created time.Time
+	phase   ledgerlinev1.JobPhase
+	at      time.Time // when the state was written
+}
+
+func newTurns(lease time.Duration) *turns {
+	return &turns{
+		lease:     lease,
+		open:      map[uuid.UUID]map[uuid.UUID]openJob{},
+		companyOf: map[uuid.UUID]uuid.UUID{},
+		changed:   map[uuid.UUID]chan struct{}{},
+	}
+}
+
+// visit takes one state of the bucket.
+func (t *turns) visit(s *ledgerlinev1.JobState, at time.Time, removed bool) {
+	job, err := subject.ParseID(s.GetJobId())
+	if err != nil {
+		return // not one of ours
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	company, known := t.companyOf[job]
+	if !known {
+		if company, err = subject.ParseID(s.GetCompanyId()); err != nil {
+			return // parked before its company was known
+		}
+	}
+	if removed || ledger.Final(s.GetPhase()) {
+		delete(t.companyOf, job)
+		delete(t.open[company], job)
+		if len(t.open[company]) == 0 {
+			delete(t.open, company)
+		}
+	} else {
+		t.companyOf[job] = company
+		if t.open[company] == nil {
+			t.open[company] = map[uuid.UUID]openJob{}
+		}
+		t.open[company][job] = openJob{created: s.GetCreatedAt().AsTime(), phase: s.GetPhase(), at: at}
+	}
+	if c, waiting := t.changed[company]; waiting {
+		close(c)
+		delete(t.changed, company)
+	}
+}
+
+// older is the oldest open job of the company that is older than job, if any. A
+// job that is being drained counts while its fetcher shows signs of life.
+func (t *turns) older(company, job uuid.UUID, created time.Time) (oldest uuid.UUID, phase ledgerlinev1.JobPhase, found bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	best, at := job, created
+	for id, other := range t.open[company] {
+		if id == job {
+			continue
+		}
+		if other.phase == ledgerlinev1.JobPhase_JOB_PHASE_DRAINING && time.Since(other.at) > 2*t.lease {
+			continue
+		}
+		if c := other.created.Compare(at); c < 0 || (c == 0 && bytes.Compare(id[:], best[:]) < 0) {
+			best, at, phase, found = id, other.created, other.phase, true
+		}
+	}
+	return best, phase, found
+}
+
+// wait returns when something about the company changed, after turnRecheck, or
+// when ctx or stop ends.
+func (t *turns) wait(ctx context.Context, stop <-chan struct{}, company uuid.UUID) {
+	t.mu.Lock()
+	changed, waiting := t.changed[company]
+	if !waiting {
+		changed = make(chan struct{})
+		t.changed[company] = changed
+	}
+	t.mu.Unlock()
+	timer := time.NewTimer(turnRecheck)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-stop:
+	}
+}

@@ -1,0 +1,63 @@
+package fetcher
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/host"
+	"github.com/ledgerline/ledgerline/pkg/natsconn"
+	"github.com/ledgerline/ledgerline/pkg/program"
+	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/upstream"
+)
+
+// Settings are those of the program `fetcher`.
+type Settings struct {
+	Service config.Service `embed:""`
+	Pleo    config.Pleo    `embed:""`
+	Fetcher config.Fetcher `embed:""`
+}
+
+// Validate returns the faults that no group sees alone.
+func (s Settings) Validate() config.Faults {
+	return s.Pleo.RequireCredentials("jobs are read from Pleo")
+}
+
+// FromSettings is New for groups of settings. closeClients is called once Run has
+// returned.
+func FromSettings(conn *nats.Conn, streams config.Streams, p config.Pleo, f config.Fetcher, logger zerolog.Logger) (fetcher *Fetcher, closeClients func(), err error) {
+	clients, err := upstream.New(upstream.Options{
+		Settings: p, Conn: conn, Replicas: streams.Replicas, UserAgent: "ledgerline-fetcher", Logger: logger,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	fetcher, err = New(Config{
+		Conn: conn, Pleo: clients, Logger: logger,
+		Topology:  topology.Options{Replicas: streams.Replicas, Lease: streams.Lease, LedgerMaxAge: streams.LedgerMaxAge},
+		Order:     Order(f.Order),
+		StartJobs: f.StartJobs, APITimeout: topology.APITimeout(streams.Lease),
+	})
+	if err != nil {
+		clients.Close()
+		return nil, nil, err
+	}
+	return fetcher, clients.Close, nil
+}
+
+// Serve is the whole program: HTTP, NATS and the fetcher, until ctx ends.
+func Serve(ctx context.Context, s *Settings, rt *program.Runtime) error {
+	return host.Run(ctx, host.Options{
+		HTTP: s.Service.HTTP, Logger: rt.Log,
+		Connect: func(ctx context.Context) (*nats.Conn, error) {
+			return natsconn.Connect(ctx, s.Service.NATS, natsconn.Options{Name: "ledgerline-fetcher", Logger: rt.Log})
+		},
+		Build: func(_ context.Context, conn *nats.Conn) ([]host.Worker, func(), error) {
+			f, closeClients, err := FromSettings(conn, s.Service.Streams, s.Pleo, s.Fetcher, rt.Log)
+			return []host.Worker{f}, closeClients, err
+		},
+	})
+}

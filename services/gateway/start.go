@@ -1,0 +1,210 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/pleo"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+)
+
+const (
+	// seenPatience is how long an accepted "started" may take to show, seenLeast
+	// and seenMost bound the waits between looks.
+	seenPatience = 30 * time.Second
+	seenLeast    = 100 * time.Millisecond
+	seenMost     = 2 * time.Second
+)
+
+// start brings one job from its mark to its event. The order is what a crash must
+// not undo: marked here, read at Pleo, "started" posted there and seen to hold,
+// event published, handed on. After a crash at any point the detection comes again,
+// to this gateway or another one, which finds the mark abandoned and the job's
+// status at Pleo, and goes on behind the last step that took effect.
+func (g *Gateway) start(ctx context.Context, job candidate, logger zerolog.Logger) (outcome, error) {
+	logger = logger.With().Stringer("job_id", job.id).Logger()
+	client, err := g.config.Pleo.For(job.company)
+	if err != nil {
+		return outcome{}, fmt.Errorf("start job %s: %w", job.ID, err)
+	}
+	// A start in hand is finished when the process ends.
+	ctx, cancel := finishing(ctx, settleTimeout)
+	defer cancel()
+	m, held, err := g.mark(ctx, job, logger)
+	switch {
+	case errors.Is(err, errUnderWay):
+		return outcome{JobID: job.ID, Action: busy, Reason: err.Error()}, nil
+	case errors.Is(err, errOver):
+		return outcome{}, later(inHandPause, "job %s: %v", job.ID, err)
+	case errors.Is(err, errHeld):
+		// Its gateway will be through in a moment, or is gone in a lease.
+		return outcome{JobID: job.ID, Action: busy, Reason: err.Error()},
+			later(g.config.Topology.Lease, "job %s: %v", job.ID, err)
+	case err != nil:
+		return outcome{}, fmt.Errorf("mark job %s: %w", job.ID, err)
+	}
+	defer m.stop()
+	posted, err := claim(held, client, job)
+	if err != nil {
+		return g.notStarted(ctx, held, m, job, err, logger)
+	}
+	if err := g.publish(held, job); err != nil {
+		return outcome{}, fmt.Errorf("publish the event of job %s: %w", job.ID, err)
+	}
+	m.handOn(ctx)
+	if posted {
+		logger.Info().Msg(logevent.JobStarted)
+		return outcome{JobID: job.ID, Action: started}, nil
+	}
+	logger.Info().Msg(logevent.JobResumed)
+	return outcome{JobID: job.ID, Action: resumed}, nil
+}
+
+// claim makes the job in_progress at Pleo, once. posted tells whether this call
+// posted "started".
+func claim(ctx context.Context, client *pleo.Client, job candidate) (posted bool, err error) {
+	// Read right before the post: the listing, and much more a webhook, is a
+	// snapshot (trap 9), and a job that was started must not be started again on
+	// resume (trap 7).
+	running, err := inProgress(ctx, client, job)
+	if err != nil || running {
+		return false, err
+	}
+	err = client.PostJobEvent(ctx, pleo.JobEvent{JobID: job.ID, Event: pleo.EventStarted})
+	var refusal *pleo.APIError
+	switch {
+	case err == nil:
+		posted = true
+	case isStatus(err, http.StatusUnprocessableEntity) && ctx.Err() == nil && errors.As(err, &refusal):
+		// A first try whose reply was lost, somebody else's start, or an end: what
+		// the job is now tells (traps 4 and 6).
+		posted = refusal.Attempt > 1
+	default:
+		return false, fmt.Errorf("start job %s: %w", job.ID, err)
+	}
+	return posted, seen(ctx, client, job, err)
+}
+
+// seen waits until Pleo shows the job in progress. 202 promises no more than that
+// it will (trap 5), and the fetcher that gets the event parks a job that it sees
+// pending.
+func seen(ctx context.Context, client *pleo.Client, job candidate, refusal error) error {
+	until := time.Now().Add(seenPatience)
+	for wait := seenLeast; ; wait = min(2*wait, seenMost) {
+		running, err := inProgress(ctx, client, job)
+		if err != nil || running {
+			return err
+		}
+		if time.Now().After(until) {
+			if refusal != nil {
+				return leftAlone(0, "job %s is pending at Pleo after \"started\" was refused: %v", job.ID, refusal)
+			}
+			return leftAlone(0, "job %s is pending at Pleo %s after \"started\" was accepted", job.ID, seenPatience)
+		}
+		if !pause(ctx, wait) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// endedError is returned for a job that cannot be started any more.
+type endedError struct{ job pleo.Job }
+
+func (e *endedError) Error() string { return endedAtPleo(e.job) }
+
+// inProgress reads the job: false is pending.
+func inProgress(ctx context.Context, client *pleo.Client, job candidate) (bool, error) {
+	now, err := client.Job(ctx, job.ID)
+	switch {
+	case err != nil:
+		return false, err
+	case now.Status == pleo.JobPending:
+		return false, nil
+	case now.Status == pleo.JobInProgress:
+		return true, nil
+	case now.Status.Final():
+		return false, &endedError{job: now}
+	}
+	return false, leftAlone(0, "job %s has the unknown status %q at Pleo", job.ID, now.Status)
+}
+
+// notStarted settles a job that is marked and was not started.
+func (g *Gateway) notStarted(ctx, held context.Context, m *mark, job candidate, err error, logger zerolog.Logger) (outcome, error) {
+	var over *endedError
+	var refusal *pleo.APIError
+	switch {
+	case errors.As(err, &over):
+		logger.Info().Str("status", string(over.job.Status)).Str("reason", over.Error()).Msg(logevent.JobNotStarted)
+		if err := m.end(ctx, phaseAtPleo(over.job), over.Error()); err != nil {
+			return outcome{}, err
+		}
+		return outcome{}, errAgain
+	case held.Err() != nil || !errors.As(err, &refusal):
+		// Whether "started" arrived is not known: the mark stays, and the next look
+		// reads the job.
+		return outcome{}, err
+	case refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusForbidden:
+		// The credential or a scope of it, not the job: left alone until somebody
+		// has mended it.
+		logger.Error().Err(err).Msg(logevent.JobLeftAlone)
+		return outcome{JobID: job.ID, Action: waiting, Reason: err.Error()}, leftAlone(retryMost, "job %s: %v", job.ID, err)
+	}
+	reason := "Pleo refuses: " + err.Error()
+	if err := g.parked.Job(ctx, job.id, job.company, reason); err != nil {
+		return outcome{}, err
+	}
+	if err := m.end(ctx, ledgerlinev1.JobPhase_JOB_PHASE_PARKED, reason); err != nil {
+		return outcome{}, err
+	}
+	logger.Error().Str("reason", reason).Msg(logevent.JobParked)
+	return outcome{}, errAgain
+}
+
+// phaseAtPleo is how a job that ended there before it was started stands here.
+func phaseAtPleo(job pleo.Job) ledgerlinev1.JobPhase {
+	switch {
+	case job.Status == pleo.JobCompleted:
+		return ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED
+	case job.Status == pleo.JobCompletedWithErrors:
+		return ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED_WITH_ERRORS
+	case job.FailureReasonType == pleo.JobCanceledByUser:
+		return ledgerlinev1.JobPhase_JOB_PHASE_CANCELLED
+	}
+	return ledgerlinev1.JobPhase_JOB_PHASE_FAILED
+}
+
+// publish gives the job to the fetchers, and waits until JetStream has its event.
+func (g *Gateway) publish(ctx context.Context, job candidate) error {
+	event, err := json.Marshal(map[string]uuid.UUID{"jobId": job.id, "companyId": job.company})
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.config.APITimeout)
+	defer cancel()
+	_, err = g.js.Publish(ctx, subject.JobStarted, event)
+	return err
+}
+
+// finishing is a context that outlives ctx by grace.
+func finishing(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	long, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	timers := make(chan *time.Timer, 1)
+	unhook := context.AfterFunc(ctx, func() {
+		timers <- time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+	})
+	return long, func() {
+		if !unhook() {
+			(<-timers).Stop()
+		}
+		cancel(context.Canceled)
+	}
+}

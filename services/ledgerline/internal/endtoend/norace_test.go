@@ -1,0 +1,9 @@
+//go:build !race
+
+package endtoend
+
+// For what they are see race_test.go.
+const (
+	slowness = 1
+	parallel = 8
+)
