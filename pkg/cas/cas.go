@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,8 +36,14 @@ func IsConflict(err error) bool {
 // and ctx lives; one try lasts as long as the time-out of js. The stream must
 // not allow direct gets, so that its last message is read from its leader.
 func Put(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, subject string, data []byte, expected uint64) (uint64, error) {
-	return resolve(ctx, js, stream, subject, data, expected, func(ctx context.Context) (uint64, error) {
-		return publish(ctx, js, subject, data, expected)
+	return PutMsg(ctx, js, stream, &nats.Msg{Subject: subject, Data: data}, expected)
+}
+
+// PutMsg is Put for a message with headers of its own. Whether it was stored is told
+// by its data alone.
+func PutMsg(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, msg *nats.Msg, expected uint64) (uint64, error) {
+	return resolve(ctx, js, stream, msg.Subject, msg.Data, expected, func(ctx context.Context) (uint64, error) {
+		return publish(ctx, js, msg, expected)
 	})
 }
 
@@ -82,10 +89,12 @@ func resolve(ctx context.Context, js jetstream.JetStream, stream jetstream.Strea
 	}
 }
 
-func publish(ctx context.Context, js jetstream.JetStream, subject string, data []byte, expected uint64) (uint64, error) {
+func publish(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, expected uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, js.Options().DefaultTimeout)
 	defer cancel()
-	ack, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
+	// A try of its own: the client writes what it expects into the headers.
+	try := &nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: maps.Clone(msg.Header)}
+	ack, err := js.PublishMsg(ctx, try,
 		jetstream.WithExpectLastSequencePerSubject(expected))
 	if err != nil {
 		return 0, err

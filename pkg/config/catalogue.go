@@ -42,6 +42,8 @@ var catalogue = []section{
 	{"consumer", "Consumer:", Consumer{}},
 	{"sink", "Sink:", Sink{}},
 	{"http", "HTTP:", HTTP{}},
+	{"status", "Status page:", Status{}},
+	{"status", "Status page:", StatusPage{}},
 	{"log", "Logs:", Log{}},
 	{"shutdown", "Shutdown:", Shutdown{}},
 }
@@ -109,15 +111,22 @@ func Names() []string {
 // serviceLink matches the variables that Kubernetes puts into every container
 // of a namespace for each of its services: a service named "ledgerline-gateway"
 // makes LEDGERLINE_GATEWAY_SERVICE_HOST and its like, which nobody has set.
-var serviceLink = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT$|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?$`)
+var serviceLink = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?$`)
+
+// isServiceLink tells whether a variable is one of them. LEDGERLINE_PORT is one by
+// its value alone, tcp://10.0.0.1:80: somebody who wants to say where to listen may
+// well write LEDGERLINE_PORT=8080, and is to be told.
+func isServiceLink(name, value string) bool {
+	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
+}
 
 // unknownNames returns a fault for each LEDGERLINE_ variable that no program
 // knows. Their values are not shown: one may be a secret under a wrong name.
 func unknownNames(environ map[string]string) (faults Faults) {
 	known := Names()
 	var unknown []string
-	for name := range environ {
-		if strings.HasPrefix(name, ownPrefix) && !slices.Contains(known, name) && !serviceLink.MatchString(name) {
+	for name, value := range environ {
+		if strings.HasPrefix(name, ownPrefix) && !slices.Contains(known, name) && !isServiceLink(name, value) {
 			unknown = append(unknown, name)
 		}
 	}

@@ -29,21 +29,25 @@ var contract = map[string]any{
 	"LEDGERLINE_LEASE": "10s", "LEDGERLINE_LEDGER_MAX_AGE": "0s", "LEDGERLINE_WEBHOOK_SECRET": nil,
 	"LEDGERLINE_POLL_INTERVAL": "2m0s", "LEDGERLINE_LISTEN": ":8080", "LEDGERLINE_LOG_LEVEL": "info",
 	"LEDGERLINE_LOG_FORMAT": "json", "LEDGERLINE_SHUTDOWN_TIMEOUT": "20s",
+	"LEDGERLINE_STATUS_PAGE": false, "LEDGERLINE_STATUS_TOKEN": nil,
 }
 
 var secretNames = []string{
 	"NATS_USER", "NATS_PASSWORD", "LEDGERLINE_PLEO_TOKEN", "LEDGERLINE_PLEO_API_KEY", "LEDGERLINE_PLEO_CLIENT_SECRET",
 	"LEDGERLINE_PLEO_REFRESH_TOKEN", "LEDGERLINE_SINK_TOKEN", "LEDGERLINE_WEBHOOK_SECRET",
+	"LEDGERLINE_STATUS_TOKEN",
 }
 
 // everything is every group at once; NATS and Embedded exclude each other.
 type everything struct {
-	Service  config.Service  `embed:""`
-	Pleo     config.Pleo     `embed:""`
-	Fetcher  config.Fetcher  `embed:""`
-	Consumer config.Consumer `embed:""`
-	Gateway  config.Gateway  `embed:""`
-	Sink     config.Sink     `embed:""`
+	Service  config.Service    `embed:""`
+	Pleo     config.Pleo       `embed:""`
+	Fetcher  config.Fetcher    `embed:""`
+	Consumer config.Consumer   `embed:""`
+	Gateway  config.Gateway    `embed:""`
+	Sink     config.Sink       `embed:""`
+	Status   config.Status     `embed:""`
+	Page     config.StatusPage `embed:""`
 }
 
 type embeddedOnly struct {

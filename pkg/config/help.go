@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -20,7 +21,9 @@ func (versionFlag) BeforeReset(k *kong.Kong, vars kong.Vars) error {
 func helpOptions(p Program) []kong.Option {
 	groups := make([]kong.Group, 0, len(catalogue))
 	for _, sec := range catalogue {
-		groups = append(groups, kong.Group{Key: sec.key, Title: sec.title})
+		if group := (kong.Group{Key: sec.key, Title: sec.title}); !slices.Contains(groups, group) {
+			groups = append(groups, group)
+		}
 	}
 	return []kong.Option{
 		kong.Name(p.Name),

@@ -21,6 +21,10 @@ type Program struct {
 	Environ []string // NAME=value
 	Stdout  io.Writer
 	Stderr  io.Writer // looked at for being a terminal; Load writes nothing to it
+
+	// Parser is shown the parser before it reads the command line, such as for
+	// shell completion; nil for nobody. It may end the program by the parser's Exit.
+	Parser func(*kong.Kong)
 }
 
 // Loaded is what a Load has found.
@@ -183,6 +187,9 @@ func (l *loader) parse(cfg any, args []string) (err error) {
 			err = ErrHandled
 		}
 	}()
+	if l.program.Parser != nil {
+		l.program.Parser(l.kong)
+	}
 	l.ctx, err = l.kong.Parse(args)
 	if err != nil {
 		var parse *kong.ParseError

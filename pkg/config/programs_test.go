@@ -20,10 +20,12 @@ func (c fetcherConfig) Validate() config.Faults {
 }
 
 type consumerConfig struct {
-	Service  config.Service  `embed:""`
-	Pleo     config.Pleo     `embed:""`
-	Sink     config.Sink     `embed:""`
-	Consumer config.Consumer `embed:""`
+	Service    config.Service    `embed:""`
+	Pleo       config.Pleo       `embed:""`
+	Sink       config.Sink       `embed:""`
+	Consumer   config.Consumer   `embed:""`
+	Status     config.Status     `embed:""`
+	StatusPage config.StatusPage `embed:""`
 }
 
 func (c consumerConfig) Validate() config.Faults {

@@ -55,20 +55,25 @@ func readFile(path string) *settingsFile {
 		})
 		return f
 	}
+	f.parse(content)
+	return f
+}
+
+// parse takes the settings of a file's content.
+func (f *settingsFile) parse(content []byte) {
 	parsed, err := parser.ParseBytes(content, 0)
 	if err != nil {
 		f.add(errorLine(err), "is not YAML", "look at this line and the one above; a value with a colon at its end, such as \"log:\", wants quotes")
-		return f
+		return
 	}
 	documents := slices.DeleteFunc(parsed.Docs, func(d *ast.DocumentNode) bool { return isEmpty(d.Body) })
 	if len(documents) > 1 {
 		f.add(documents[1].Body.GetToken().Position.Line, "begins a second document", "keep one document")
-		return f
+		return
 	}
 	for _, document := range documents {
 		f.take("", document.Body, 0)
 	}
-	return f
 }
 
 func isEmpty(node ast.Node) bool {
@@ -182,7 +187,9 @@ func scalar(node ast.Node) (text string, given, ok bool) {
 func (f *settingsFile) takeValue(name string, node ast.Node, line int) {
 	if !knownInFile(name) {
 		wayOut := "remove it"
-		if near := nearest(strings.ToLower(strings.ReplaceAll(name, "_", "-")), fileNames()); near != "" {
+		// The variable's name is what many try first.
+		asFlag := strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(name, "_", "-")), "ledgerline-")
+		if near := nearest(asFlag, fileNames()); near != "" {
 			wayOut = "did you mean " + near + "?"
 		}
 		f.add(line, fmt.Sprintf("has the key %q, which is no setting", name), wayOut)

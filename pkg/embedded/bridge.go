@@ -22,6 +22,7 @@ type bridge struct {
 	mu         sync.Mutex
 	complaints []string
 	fatal      bool
+	unwritten  bool // a stream could not be written
 }
 
 func (b *bridge) Noticef(format string, v ...any) { b.emit(b.log.Debug(), format, v) }
@@ -34,6 +35,7 @@ func (b *bridge) Warnf(format string, v ...any) {
 }
 
 func (b *bridge) Errorf(format string, v ...any) {
+	b.watch(format)
 	b.keep(false, format, v)
 	b.emit(b.log.Error(), format, v)
 }

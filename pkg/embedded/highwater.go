@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -80,7 +82,18 @@ func writeHighWater(dir string, marks map[string]highWater) (err error) {
 // checkHighWater refuses a stream that ends before where it had ended once. The
 // server cuts a damaged stream off at the damage and says nothing; a ledger that
 // was shortened so would have its items sent again.
+//
+// A stream that held messages and is gone altogether is refused too: whoever removed
+// its folder may not know what was in it.
 func checkHighWater(dir string, before map[string]highWater, streams []server.StreamDetail) error {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		mark := before[name]
+		there := slices.ContainsFunc(streams, func(d server.StreamDetail) bool { return d.Name == name })
+		if !there && mark.LastSeq > 0 {
+			return fmt.Errorf("%w: %s: stream %s is gone and had come to message %d: restore a backup, or remove %s to go on without it",
+				ErrStore, dir, name, mark.LastSeq, filepath.Join(dir, highWaterFileName))
+		}
+	}
 	for _, stream := range streams {
 		mark, known := before[stream.Name]
 		if known && mark.Created.Equal(stream.Created) && stream.State.LastSeq < mark.LastSeq {
@@ -95,6 +108,9 @@ func checkHighWater(dir string, before map[string]highWater, streams []server.St
 func marksOf(streams []server.StreamDetail) map[string]highWater {
 	marks := make(map[string]highWater, len(streams))
 	for _, stream := range streams {
+		if stream.Config != nil && stream.Config.Storage == server.MemoryStorage {
+			continue // gone at each end, on purpose
+		}
 		marks[stream.Name] = highWater{Created: stream.Created, LastSeq: stream.State.LastSeq}
 	}
 	return marks

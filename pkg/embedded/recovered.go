@@ -16,7 +16,7 @@ const streamInfoTimeout = 10 * time.Second
 
 // streams are what the server has recovered, in the one account there is.
 func (s *Server) streams() ([]server.StreamDetail, error) {
-	info, err := s.srv.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	info, err := s.srv.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Config: true})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: list the streams: %w", ErrStore, s.dataDir, err)
 	}

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,7 +18,8 @@ import (
 )
 
 const (
-	serverName = "ledgerline-embedded"
+	// ServerName is the embedded server's: it tells that every write is synced.
+	ServerName = "ledgerline-embedded"
 
 	// MaxPayloadBytes bounds one message. The server's own 1 MiB is too little for
 	// a `nats:` sink, whose request carries a whole export item.
@@ -64,6 +66,12 @@ type Server struct {
 	listens  bool
 	user     string
 	password string
+	said     *bridge
+	limits   server.JetStreamConfig // as found at the start
+	stopMend func()
+
+	mu       sync.Mutex
+	unusable error // why the store cannot be used; nil while it can
 
 	closeOnce sync.Once
 	closeErr  error
@@ -109,7 +117,7 @@ func start(o Options, opts *server.Options, lock *flock.Flock) (*Server, error) 
 
 	s := &Server{
 		srv: srv, lock: lock, log: o.Logger, dataDir: o.DataDir, listens: o.Listen != "",
-		user: o.User, password: o.Password,
+		user: o.User, password: o.Password, said: said,
 	}
 	err = s.checkStarted(said, o)
 	if err == nil {
@@ -119,6 +127,17 @@ func start(o Options, opts *server.Options, lock *flock.Flock) (*Server, error) 
 		srv.Shutdown()
 		srv.WaitForShutdown()
 		return nil, err
+	}
+	s.limits = *srv.JetStreamConfig()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.mend(ctx)
+	}()
+	s.stopMend = func() {
+		cancel()
+		<-done
 	}
 	return s, nil
 }
@@ -148,7 +167,7 @@ func serverOptions(o Options) (*server.Options, error) {
 		return nil, fmt.Errorf("%w: a user and a password belong together", ErrServer)
 	}
 	opts := &server.Options{
-		ServerName: serverName,
+		ServerName: ServerName,
 
 		// Every acknowledged message is on the disk. The server's own default
 		// syncs every two minutes, and a power cut in between would lose bookings
@@ -254,6 +273,11 @@ func (s *Server) Ready() error {
 	if !s.srv.JetStreamEnabled() {
 		return fmt.Errorf("%w: its storage in %s is switched off; see its log", ErrNotReady, s.dataDir)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unusable != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, s.unusable)
+	}
 	return nil
 }
 
@@ -262,6 +286,7 @@ func (s *Server) Ready() error {
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error
+		s.stopMend()
 		// The marks are taken before the end: what is stored after them only makes
 		// the next check weaker. With the storage switched off there are none.
 		if s.srv.JetStreamEnabled() {

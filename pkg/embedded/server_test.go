@@ -470,3 +470,35 @@ func tree(t *testing.T, dir string) string {
 	}
 	return b.String()
 }
+
+// A stream whose folder was removed is not begun anew in silence; one in memory is
+// gone at each end, on purpose.
+func TestAStreamThatIsGoneIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, embedded.Options{DataDir: dir})
+	publish(t, s, []byte("booked"))
+	js, err := jetstream.New(client(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "MEMORY", Subjects: []string{"memory"}, Storage: jetstream.MemoryStorage}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "memory", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "jetstream", "$G", "streams", streamName)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // refused again, not only once
+		if _, err := embedded.Start(embedded.Options{DataDir: dir}); !errors.Is(err, embedded.ErrStore) || !strings.Contains(err.Error(), "stream "+streamName+" is gone") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	remove(t, filepath.Join(dir, "ledgerline-high-water.json"))
+	start(t, embedded.Options{DataDir: dir})
+}

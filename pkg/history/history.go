@@ -32,14 +32,66 @@ const (
 // returns visit's error, ErrGone when message upTo does not exist, or ctx's cause
 // when it ended before upTo was seen.
 func Read(ctx context.Context, stream jetstream.Stream, subjects []string, upTo uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	return read(ctx, stream, subjects, upTo, visit)
+	_, err := read(ctx, stream, subjects, 0, upTo, visit)
+	return err
+}
+
+// ReadWhole is Read, and returns ErrDamaged where the server holds a message in
+// between that it cannot read: it leaves such a one out without a word.
+func ReadWhole(ctx context.Context, stream jetstream.Stream, subjects []string, upTo uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	r := &reader{stream: stream, subjects: subjects, upTo: upTo, visit: visit}
+	if err := r.run(ctx); err != nil {
+		return err
+	}
+	// With what is pending the server counts what it has left out on the way, too:
+	// nothing pending, nothing left out.
+	if r.pending == 0 {
+		return nil
+	}
+	return r.count(ctx)
+}
+
+// count compares the messages up to upTo that were visited with those that the
+// stream says it holds.
+func (r *reader) count(ctx context.Context) error {
+	held := uint64(0)
+	for _, subject := range r.subjects {
+		info, err := r.stream.Info(ctx, jetstream.WithSubjectFilter(subject))
+		if err != nil {
+			return fmt.Errorf("count the history of %v: %w", r.subjects, err)
+		}
+		for _, n := range info.State.Subjects {
+			held += n
+		}
+	}
+	// What came after upTo, counted after the whole: it can only have become more.
+	behind := &reader{
+		stream: r.stream, subjects: r.subjects, seen: r.upTo,
+		visit: func(jetstream.Msg, *jetstream.MsgMetadata) error { return nil },
+	}
+	if err := behind.run(ctx); err != nil {
+		return err
+	}
+	if held > r.visited+behind.visited {
+		return fmt.Errorf("read history of %v up to sequence %d: %d messages are held there and %d can be read: %w",
+			r.subjects, r.upTo, held-behind.visited, r.visited, ErrDamaged)
+	}
+	return nil
 }
 
 // Snapshot calls visit for each message on subjects that the server has now, in
 // stream order. Unlike Read it has no sequence to prove itself complete by: it
 // is for listings.
 func Snapshot(ctx context.Context, stream jetstream.Stream, subjects []string, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	return read(ctx, stream, subjects, 0, visit)
+	_, err := read(ctx, stream, subjects, 0, 0, visit)
+	return err
+}
+
+// Since is Snapshot for the messages after sequence after, for a reader that comes
+// again: it returns the sequence of the last message visited, or after when there
+// was none.
+func Since(ctx context.Context, stream jetstream.Stream, subjects []string, after uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) (uint64, error) {
+	return read(ctx, stream, subjects, after, 0, visit)
 }
 
 // reader is one reading, over as many consumers as it takes.
@@ -49,10 +101,17 @@ type reader struct {
 	upTo     uint64 // 0: until nothing is pending
 	visit    func(jetstream.Msg, *jetstream.MsgMetadata) error
 	seen     uint64 // stream sequence of the last message visited
+	visited  uint64 // how many there were
+	pending  uint64 // what the server said is behind the last one
 }
 
-func read(ctx context.Context, stream jetstream.Stream, subjects []string, upTo uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	r := &reader{stream: stream, subjects: subjects, upTo: upTo, visit: visit}
+func read(ctx context.Context, stream jetstream.Stream, subjects []string, after, upTo uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) (uint64, error) {
+	r := &reader{stream: stream, subjects: subjects, upTo: upTo, visit: visit, seen: after}
+	err := r.run(ctx)
+	return r.seen, err
+}
+
+func (r *reader) run(ctx context.Context) error {
 	for {
 		done, err := r.pass(ctx)
 		if err != nil || done {
@@ -182,7 +241,8 @@ func (r *reader) pull(ctx context.Context, consumer jetstream.Consumer, delivere
 		if r.upTo != 0 && meta.Sequence.Stream > r.upTo {
 			return failed, r.gone()
 		}
-		r.seen = meta.Sequence.Stream
+		r.seen, r.pending = meta.Sequence.Stream, meta.NumPending
+		r.visited++
 		if err := r.visit(msg, meta); err != nil {
 			return failed, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ledgerline/ledgerline/pkg/config"
 	"github.com/ledgerline/ledgerline/pkg/httpserve"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
 )
 
@@ -33,6 +34,8 @@ type Worker interface {
 type Options struct {
 	HTTP   config.HTTP
 	Logger zerolog.Logger
+	// Metrics are shown on /metrics.
+	Metrics *metrics.Set
 	// Connect gives the connection; it may wait for NATS as long as ctx lives.
 	Connect func(ctx context.Context) (*nats.Conn, error)
 	// Build makes the workers once the connection is there. What it returns with
@@ -47,9 +50,9 @@ type Options struct {
 // Run returns nil when ctx ended and every worker has finished, or the first
 // error.
 func Run(ctx context.Context, o Options) error {
-	state := &readiness{}
+	state := &readiness{stop: ctx.Done()}
 	server, err := httpserve.New(httpserve.Options{
-		Listen: o.HTTP.Listen, Logger: o.Logger, Ready: state.check, Handler: o.Handler,
+		Listen: o.HTTP.Listen, Logger: o.Logger, Ready: state.check, Handler: o.Handler, Metrics: metrics.OrNew(o.Metrics).Handler(),
 	})
 	if err != nil {
 		return err
@@ -107,6 +110,8 @@ func work(ctx context.Context, o Options, state *readiness) error {
 
 // readiness is what /readyz asks.
 type readiness struct {
+	stop <-chan struct{} // closed when the process is to end
+
 	mu      sync.Mutex
 	conn    *nats.Conn
 	workers []Worker
@@ -122,6 +127,11 @@ func (r *readiness) check() error {
 	r.mu.Lock()
 	conn, workers := r.conn, r.workers
 	r.mu.Unlock()
+	select {
+	case <-r.stop: // the item in hand is finished, nothing more is taken
+		return errors.New("shutting down")
+	default:
+	}
 	if conn == nil {
 		return errors.New("not connected to NATS")
 	}

@@ -43,8 +43,10 @@ type Options struct {
 	// answer at once.
 	Ready func() error
 
-	// Handler gets every other path: /metrics, webhooks, a status page. Nil is
-	// not found.
+	// Metrics answers /metrics; nil is not found.
+	Metrics http.Handler
+
+	// Handler gets every other path: webhooks, a status page. Nil is not found.
 	Handler http.Handler
 
 	Logger zerolog.Logger
@@ -125,6 +127,9 @@ func routes(o Options) http.Handler {
 		}
 		writeText(w, http.StatusOK, "ready")
 	})
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics)
+	}
 	if o.Handler != nil {
 		mux.Handle("/", o.Handler)
 	}

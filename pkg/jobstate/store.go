@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ledgerline/ledgerline/pkg/cas"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/history"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
@@ -26,12 +28,17 @@ const (
 	// maxUpdatePause bounds the random wait between them, in which a replica that
 	// was read and lags catches up.
 	maxUpdatePause = 50 * time.Millisecond
+	// renewedInterval is how often a watch looks whether its bucket is still there.
+	renewedInterval = 2 * time.Second
 	// maxUnreadable bounds how many unreadable states an error of List names.
 	maxUnreadable = 10
 	// KeepEnded is how long the bucket tells of a job that has ended; the ledger
 	// remembers it as long as bookings are remembered.
 	KeepEnded = 30 * 24 * time.Hour
 )
+
+// ErrRenewed is returned by Watch when the bucket was removed, or made anew.
+var ErrRenewed = errors.New("the jobs bucket was removed or made anew")
 
 // ErrNotFound is returned when the bucket knows nothing of a job.
 var ErrNotFound = errors.New("no such job here")
@@ -89,7 +96,12 @@ func (s *Store) get(ctx context.Context, job uuid.UUID) (*ledgerlinev1.JobState,
 // operationHeader marks a deleted entry of a bucket.
 const operationHeader = "KV-Operation"
 
-func key(job uuid.UUID) string { return "$KV." + subject.BucketJobs + "." + job.String() }
+const (
+	keyPrefix = "$KV." + subject.BucketJobs + "."
+	everyKey  = keyPrefix + ">"
+)
+
+func key(job uuid.UUID) string { return keyPrefix + job.String() }
 
 // Update reads, changes and writes a job's state by compare-and-set; change gets
 // an empty state for a job that is not known yet and may be called again.
@@ -175,19 +187,65 @@ func (s *Store) List(ctx context.Context, visit func(state *ledgerlinev1.JobStat
 	}
 }
 
+// Since calls visit for every change after the revision after, 0 for all that there
+// is, and returns the revision seen last: for a reader that comes again. removed is
+// true for an entry that expired or was deleted; only the job id is set then.
+// States that cannot be read are left out: they hide no others.
+func (s *Store) Since(ctx context.Context, after uint64, visit func(state *ledgerlinev1.JobState, removed bool)) (uint64, error) {
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return after, fmt.Errorf("look at the jobs bucket: %w", err)
+	}
+	if info.State.LastSeq <= after {
+		if info.State.LastSeq == after {
+			return after, nil
+		}
+		after = 0 // the bucket was made anew
+	}
+	seen, err := history.Since(ctx, s.stream, []string{everyKey}, after, func(msg jetstream.Msg, _ *jetstream.MsgMetadata) error {
+		job := strings.TrimPrefix(msg.Subject(), keyPrefix)
+		header := msg.Headers()
+		if header.Get(jetstream.MarkerReasonHeader) != "" || header.Get(operationHeader) != "" {
+			visit(&ledgerlinev1.JobState{JobId: job}, true)
+			return nil
+		}
+		if state, err := decode(job, msg.Data()); err == nil {
+			visit(state, false)
+		}
+		return nil
+	})
+	if err != nil {
+		return after, fmt.Errorf("read the jobs bucket: %w", err)
+	}
+	return seen, nil
+}
+
 // Watch calls visit for every job of the bucket and then for each change, until
 // ctx ends, when it returns nil. removed is true for an entry that expired or
-// was deleted; only the job id is set then.
+// was deleted; only the job id is set then. It returns ErrRenewed when the bucket is
+// not the one that it began with: the server does not tell a watcher that.
 func (s *Store) Watch(ctx context.Context, visit func(state *ledgerlinev1.JobState, at time.Time, removed bool)) error {
+	born, err := s.born(ctx)
+	if err != nil {
+		return fmt.Errorf("watch jobs: %w", err)
+	}
 	watcher, err := s.kv.WatchAll(ctx)
 	if err != nil {
 		return fmt.Errorf("watch jobs: %w", err)
 	}
 	defer func() { _ = watcher.Stop() }()
+	ticker := time.NewTicker(renewedInterval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ticker.C:
+			// Any other error is the connection's, which the watcher outlives.
+			now, err := s.born(ctx)
+			if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && !now.Equal(born) {
+				return fmt.Errorf("watch jobs: %w", ErrRenewed)
+			}
 		case entry, open := <-watcher.Updates():
 			if !open && ctx.Err() != nil { // the end of ctx closes the watcher as well
 				return nil
@@ -211,6 +269,17 @@ func (s *Store) Watch(ctx context.Context, visit func(state *ledgerlinev1.JobSta
 	}
 }
 
+// born is when the bucket was made.
+func (s *Store) born(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.js.Options().DefaultTimeout)
+	defer cancel()
+	info, err := s.stream.Info(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look up the jobs bucket: %w", err)
+	}
+	return info.Created, nil
+}
+
 func decode(job string, data []byte) (*ledgerlinev1.JobState, error) {
 	state := new(ledgerlinev1.JobState)
 	if err := proto.Unmarshal(data, state); err != nil {
@@ -223,4 +292,34 @@ func decode(job string, data []byte) (*ledgerlinev1.JobState, error) {
 		state.JobId = job
 	}
 	return state, nil
+}
+
+// Until waits until a job's state is as is wants it, and returns that. When ctx
+// ends first it returns the state seen last, nil for none, and an error.
+func (s *Store) Until(ctx context.Context, job uuid.UUID, is func(*ledgerlinev1.JobState) bool) (*ledgerlinev1.JobState, error) {
+	watcher, err := s.kv.Watch(ctx, job.String())
+	if err != nil {
+		return nil, fmt.Errorf("watch job %s: %w", job, err)
+	}
+	defer func() { _ = watcher.Stop() }()
+	var last *ledgerlinev1.JobState
+	for {
+		select {
+		case <-ctx.Done():
+			return last, fmt.Errorf("watch job %s: %w", job, context.Cause(ctx))
+		case entry, open := <-watcher.Updates():
+			if !open {
+				return last, fmt.Errorf("watch job %s: the connection was closed", job)
+			}
+			if entry == nil || entry.Operation() != jetstream.KeyValuePut {
+				continue
+			}
+			if last, err = decode(entry.Key(), entry.Value()); err != nil {
+				return nil, err
+			}
+			if is(last) {
+				return last, nil
+			}
+		}
+	}
 }

@@ -309,3 +309,41 @@ func TestPhasesHaveTheOperatorsNames(t *testing.T) {
 		}
 	}
 }
+
+// A bucket that is removed, or removed and made anew, ends the watch: the server
+// would not tell, and the watch would be silent for ever.
+func TestTheWatchOfALostBucketEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	for _, again := range []bool{false, true} {
+		js := natstest.Start(t).JetStream(t)
+		if err := topology.Ensure(ctx, js, topology.Options{Replicas: 1, Lease: time.Second}, zerolog.Nop()); err != nil {
+			t.Fatal(err)
+		}
+		store, err := jobstate.Open(ctx, js)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job, seen := uuid.New(), make(chan struct{}, 1)
+		if _, err := store.Update(ctx, job, func(*ledgerlinev1.JobState) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			done <- store.Watch(ctx, func(*ledgerlinev1.JobState, time.Time, bool) { seen <- struct{}{} })
+		}()
+		<-seen
+		if err := js.DeleteKeyValue(ctx, subject.BucketJobs); err != nil {
+			t.Fatal(err)
+		}
+		if again {
+			if err := topology.Ensure(ctx, js, topology.Options{Replicas: 1, Lease: time.Second}, zerolog.Nop()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-done; !errors.Is(err, jobstate.ErrRenewed) {
+			t.Errorf("the watch ended with %v", err)
+		}
+	}
+}

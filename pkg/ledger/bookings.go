@@ -38,7 +38,8 @@ type Past struct {
 	Settled []*ledgerlinev1.Settlement
 }
 
-// Past reads it. wanted tells which entries belong to the job, so that memory
+// Past reads it, whole: a booking that was left out would be sent again. Where a
+// stored message is damaged the error is history.ErrDamaged. wanted tells which entries belong to the job, so that memory
 // holds those alone whatever the company booked before.
 func (t *Tenure) Past(ctx context.Context, wanted func(uuid.UUID) bool) (*Past, error) {
 	past := &Past{Bookings: map[uuid.UUID]*ledgerlinev1.Booking{}, Attempts: map[uuid.UUID]uint32{}}
@@ -48,7 +49,7 @@ func (t *Tenure) Past(ctx context.Context, wanted func(uuid.UUID) bool) (*Past, 
 	// The claim is on the last of these subjects: a reader that has seen it has
 	// seen everything that was stored before it.
 	subjects := []string{subject.BookedOf(t.request.Company), t.subject}
-	err := history.Read(ctx, t.ledger.stream, subjects, t.claimed, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	err := history.ReadWhole(ctx, t.ledger.stream, subjects, t.claimed, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		if msg.Subject() == t.subject {
 			return past.addRecord(msg, meta, t.request.Run, wanted)
 		}

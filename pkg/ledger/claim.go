@@ -30,6 +30,9 @@ type ClaimRequest struct {
 	Attempt string
 	Total   uint32
 	Digest  []byte
+	// Aside takes the job without its company's turn, which another job may have:
+	// for a tenure that ends the job and sends nothing.
+	Aside bool
 }
 
 // Tenure is one claimed job. Only one goroutine may use it at a time.
@@ -40,8 +43,12 @@ type Tenure struct {
 
 	// Epoch of this claim.
 	Epoch uint64
+	// Resumed is true when another claim had begun this run.
+	Resumed bool
 	// FirstTurn is true when the company has no job and no booking here yet.
 	FirstTurn bool
+	// Unknown is true when the ledger held nothing of the job before this claim.
+	Unknown bool
 	// Position is the highest settled position of this run.
 	Position uint32
 
@@ -63,7 +70,7 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
 	}
-	t := &Tenure{ledger: l, request: r, subject: subject.Ledger(r.Company, r.Job), Epoch: r.EpochFloor + 1}
+	t := &Tenure{ledger: l, request: r, subject: subject.Ledger(r.Company, r.Job), Epoch: r.EpochFloor + 1, Unknown: last == nil}
 	if last != nil {
 		run := last.Record.GetRun()
 		switch {
@@ -75,8 +82,12 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 		t.Epoch = max(t.Epoch, last.Record.GetEpoch()+1)
 		t.sequence, t.hash = last.Sequence, last.Hash
 		if run == r.Run {
+			t.Resumed = true
 			t.Position = last.Record.GetPosition()
 		}
+	}
+	if r.Aside {
+		return t, t.claim(ctx)
 	}
 	turn, err := l.freeTurn(ctx, r.Company, r.Job)
 	if err != nil {
@@ -87,15 +98,24 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 	}
 	// The job before the turn: whoever finds the turn at this job then finds it
 	// claimed too, not ended as an earlier run may have left it.
-	claim := &ledgerlinev1.LedgerRecord{Claim: &ledgerlinev1.Claim{Attempt: r.Attempt, Total: r.Total, Digest: r.Digest}}
-	if err := t.Append(ctx, claim); err != nil {
-		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	if err := t.claim(ctx); err != nil {
+		return nil, err
 	}
-	t.claimed = t.sequence
 	if err := l.takeTurn(ctx, r.Company, r.Job, turn); err != nil {
 		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
 	}
 	return t, nil
+}
+
+// claim writes the record that takes the job.
+func (t *Tenure) claim(ctx context.Context) error {
+	r := t.request
+	claim := &ledgerlinev1.LedgerRecord{Claim: &ledgerlinev1.Claim{Attempt: r.Attempt, Total: r.Total, Digest: r.Digest}}
+	if err := t.Append(ctx, claim); err != nil {
+		return fmt.Errorf("claim job %s: %w", r.Job, err)
+	}
+	t.claimed = t.sequence
+	return nil
 }
 
 // first tells whether the company can have no bookings here. A turn alone may
@@ -114,6 +134,14 @@ func (l *Ledger) first(ctx context.Context, company uuid.UUID, last *Entry, turn
 	return false, nil
 }
 
+// TurnFree is nil where a claim would get the company's turn for the job, and a
+// *CompanyBusyError while another job of the company has it. It is a look only:
+// the claim decides.
+func (l *Ledger) TurnFree(ctx context.Context, company, job uuid.UUID) error {
+	_, err := l.freeTurn(ctx, company, job)
+	return err
+}
+
 // freeTurn is the sequence of the company's turn, 0 for none, where the job may
 // take it: it is the job's already, or the job that has it has ended.
 func (l *Ledger) freeTurn(ctx context.Context, company, job uuid.UUID) (uint64, error) {
@@ -124,16 +152,9 @@ func (l *Ledger) freeTurn(ctx context.Context, company, job uuid.UUID) (uint64, 
 	if err != nil {
 		return 0, fmt.Errorf("read the turn of company %s: %w", company, err)
 	}
-	turn := new(ledgerlinev1.Turn)
-	if err := proto.Unmarshal(msg.Data, turn); err != nil {
-		return 0, fmt.Errorf("the turn of company %s is unreadable: %w", company, err)
-	}
-	if turn.GetMinReader() > Version {
-		return 0, fmt.Errorf("the turn of company %s: %w", company, ErrNewer)
-	}
-	holder, err := subject.ParseID(turn.GetJobId())
+	holder, err := holderOf(company, msg.Data)
 	if err != nil {
-		return 0, fmt.Errorf("the turn of company %s: %w", company, err)
+		return 0, err
 	}
 	if holder == job {
 		return msg.Sequence, nil
@@ -146,6 +167,22 @@ func (l *Ledger) freeTurn(ctx context.Context, company, job uuid.UUID) (uint64, 
 		return 0, &CompanyBusyError{Company: company, Holder: holder}
 	}
 	return msg.Sequence, nil
+}
+
+// holderOf is the job that a stored turn names.
+func holderOf(company uuid.UUID, data []byte) (uuid.UUID, error) {
+	turn := new(ledgerlinev1.Turn)
+	if err := proto.Unmarshal(data, turn); err != nil {
+		return uuid.Nil, fmt.Errorf("the turn of company %s is unreadable: %w", company, err)
+	}
+	if turn.GetMinReader() > Version {
+		return uuid.Nil, fmt.Errorf("the turn of company %s: %w", company, ErrNewer)
+	}
+	holder, err := subject.ParseID(turn.GetJobId())
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("the turn of company %s: %w", company, err)
+	}
+	return holder, nil
 }
 
 // takeTurn writes the turn after the one at sequence expected, also where it is
@@ -171,13 +208,9 @@ func (l *Ledger) takeTurn(ctx context.Context, company, job uuid.UUID, expected 
 		}
 		// Another job had it since, and may have booked since: only a new claim
 		// may look whether it has ended.
-		now := new(ledgerlinev1.Turn)
-		if err := proto.Unmarshal(turn.Data, now); err != nil {
-			return fmt.Errorf("the turn of company %s is unreadable: %w", company, err)
-		}
-		holder, err := subject.ParseID(now.GetJobId())
+		holder, err := holderOf(company, turn.Data)
 		if err != nil {
-			return fmt.Errorf("the turn of company %s: %w", company, err)
+			return err
 		}
 		if holder != job {
 			return &CompanyBusyError{Company: company, Holder: holder}
@@ -192,6 +225,9 @@ func (l *Ledger) takeTurn(ctx context.Context, company, job uuid.UUID, expected 
 // worker has claimed the job. After any other error the outcome may be unknown:
 // the tenure is to be given up, and the next claim reads where the job stands.
 func (t *Tenure) Append(ctx context.Context, record *ledgerlinev1.LedgerRecord) error {
+	if t.request.Aside && (len(record.GetSettled()) > 0 || record.GetSend() != nil) {
+		return fmt.Errorf("record a step of job %s: %w", t.request.Job, ErrAside)
+	}
 	position := t.Position
 	for _, s := range record.GetSettled() {
 		if s.GetPosition() != position+1 {

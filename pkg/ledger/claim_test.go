@@ -271,3 +271,52 @@ func judgeTurns(b *bench, company uuid.UUID, wantEnds int) {
 		b.t.Errorf("%d runs ended, not %d", ends, wantEnds)
 	}
 }
+
+// A tenure that was claimed without its company's turn may end the job and nothing
+// else: another job of the company may be running.
+func TestATenureAsideSendsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	company, running, other := uuid.New(), uuid.New(), uuid.New()
+	tenure, err := b.ledger.Claim(b.ctx, request(company, running, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := request(company, other, 1)
+	if _, err := b.ledger.Claim(b.ctx, ask); err == nil {
+		t.Error("two jobs have the turn")
+	}
+	ask.Aside = true
+	aside, err := b.ledger.Claim(b.ctx, ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.New()
+	for _, step := range []*ledgerlinev1.LedgerRecord{
+		{Send: &ledgerlinev1.Send{Position: 1, EntryId: id[:], Attempt: 1}},
+		{Settled: []*ledgerlinev1.Settlement{{Position: 1, EntryId: id[:], Outcome: ledgerlinev1.Outcome_OUTCOME_BOOKED}}},
+	} {
+		if err := aside.Append(b.ctx, step); err == nil || !strings.Contains(err.Error(), ledger.ErrAside.Error()) {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := aside.Append(b.ctx, &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{Phase: ledgerlinev1.JobPhase_JOB_PHASE_CANCELLED}}); err != nil {
+		t.Error(err)
+	}
+	// The turn is still the running job's.
+	if err := tenure.Append(b.ctx, &ledgerlinev1.LedgerRecord{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.ledger.Claim(b.ctx, request(company, uuid.New(), 1)); err == nil {
+		t.Error("a third job has the turn")
+	}
+	// Claimed aside, a job of its own worker is fenced like by any claim.
+	ask = request(company, running, 1)
+	ask.Aside = true
+	if _, err := b.ledger.Claim(b.ctx, ask); err != nil {
+		t.Fatal(err)
+	}
+	if err := tenure.Append(b.ctx, &ledgerlinev1.LedgerRecord{}); err == nil {
+		t.Error("the worker before writes on")
+	}
+}

@@ -17,6 +17,9 @@ var (
 	// ErrSuperseded is returned by Claim when a later run of the job has begun; it
 	// is an ErrEnded too.
 	ErrSuperseded = fmt.Errorf("a later run has begun: %w", ErrEnded)
+	// ErrAside is returned when a tenure without its company's turn is to send or
+	// to settle an item.
+	ErrAside = errors.New("the job was claimed without its company's turn")
 	// ErrUnknown is returned when the ledger has no record of a job.
 	ErrUnknown = errors.New("the ledger has no record of the job")
 	// ErrNewer is returned when a stored record needs a newer reader.

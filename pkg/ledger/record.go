@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,6 +34,18 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 	return &Ledger{js: js, stream: stream}, nil
 }
 
+// Born is when the stream was made. What the server stored before that was stored
+// beside another ledger, which is gone.
+func (l *Ledger) Born(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.js.Options().DefaultTimeout)
+	defer cancel()
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look up the ledger: %w", err)
+	}
+	return info.Created, nil
+}
+
 // Entry is one stored record.
 type Entry struct {
 	Company, Job uuid.UUID
@@ -41,6 +54,14 @@ type Entry struct {
 	Record   *ledgerlinev1.LedgerRecord
 	// Hash is the SHA-256 of the record as stored.
 	Hash []byte
+}
+
+// RunOrZero is the run of a record, 0 for none.
+func (e *Entry) RunOrZero() uint32 {
+	if e == nil {
+		return 0
+	}
+	return e.Record.GetRun()
 }
 
 // Last is the last record of a job, or nil when it has none.

@@ -12,10 +12,16 @@ const (
 	JobDropped           = "job dropped"           // warn: somebody else has it
 	JobHandedBack        = "job handed back"       // it comes again, here or elsewhere
 	JobNotSettled        = "job not settled"       // warn: its ack or purge was not taken; done again
+	WishSeen             = "wish seen"             // info: job_id, request; an operator asked for it, whoever holds the job
+	JobPaused            = "job paused"            // info: position; an operator asked for it
+	JobContinued         = "job continued"         // info: position, paused
+	JobMended            = "job mended"            // info: did; a reconciliation reported or closed at Pleo
 	JobEnded             = "job ended"             // info: phase, counts
 	ItemSettled          = "item settled"          // debug: position, outcome
 	ItemRetried          = "item retried"          // warn: position, attempt, retry_in, detail
 	ItemsMissed          = "items missed"          // warn: a gap or an empty pull; the consumer is reset
+	ItemsLost            = "items lost"            // error: reason; an item is not in the store: the job is drained again
+	LedgerForgot         = "ledger forgot"         // error: reason; the ledger was lost under a sealed job: it is drained again
 	ItemsUnreachable     = "items unreachable"     // warn: the job's items cannot be pulled
 	SinkRefused          = "sink refused"          // error: it refuses us, not the item
 	SinkNotClosed        = "sink not closed"       // warn

@@ -15,10 +15,13 @@ const (
 	RowsMissing       = "rows missing"       // warn: fewer rows than the job's numberOfItems
 	DatesMissing      = "dates missing"      // warn: items without a readable date sort last
 	JobSealed         = "job sealed"         // info: count, attempt
-	SealLost          = "seal lost"          // info: another fetcher was first
+	SealLost          = "seal lost"          // info: another fetcher was first, or the job was cancelled
 	JobParked         = "job parked"         // error: reason
 	AttemptPurged     = "attempt purged"     // info: items that no manifest names
 	SweepFailed       = "sweep failed"       // warn
 	EventRepublished  = "event republished"  // warn: an open job had neither manifest nor fetcher
+	TendFailed        = "tend failed"        // warn
+	ManifestOffered   = "manifest offered"   // warn: nobody had a sealed job's manifest any more
+	ManifestRemoved   = "manifest removed"   // info: what was left of an ended run
 	AttemptNotPurged  = "attempt not purged" // warn: the janitor does it later
 )

@@ -15,5 +15,7 @@ const (
 	NATSServerTooOld  = "nats server too old" // error: cause
 	NATSServerStarted = "nats server started" // info: data_dir, addr, monitor, server_version
 	NATSServerStopped = "nats server stopped" // info: data_dir
+	NATSStoreUnusable = "nats store unusable" // error: it cannot be written; nothing is stored until it can be
+	NATSStoreReopened = "nats store reopened" // info: data_dir; it can be written again
 	NATSServerWrote   = "nats server wrote"   // by the server's level: text
 )

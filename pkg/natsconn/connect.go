@@ -49,8 +49,9 @@ type Options struct {
 	// settings, which are then not looked at. See embedded.Server.InProcess.
 	InProcess nats.Option
 
-	// InboxPrefix replaces _INBOX where accounts restrict the subjects; empty
-	// keeps it, or that of the nats context.
+	// InboxPrefix is where answers come to; empty is that of the nats context, or
+	// _INBOX. and Name. So an account can give each program an inbox that no
+	// other program may read.
 	InboxPrefix string
 
 	// OnServerTooOld is called, if set, when a reconnect reached a server that is
@@ -102,6 +103,9 @@ func clientOptions(settings config.NATS, options Options) (nats.Options, error) 
 		}
 	}
 	o.Name = options.Name
+	if options.InboxPrefix == "" && o.InboxPrefix == "" && options.Name != "" {
+		options.InboxPrefix = "_INBOX." + options.Name
+	}
 	if options.InboxPrefix != "" {
 		if err := nats.CustomInboxPrefix(options.InboxPrefix)(&o); err != nil {
 			return nats.Options{}, fmt.Errorf("use inbox prefix %q: %w", options.InboxPrefix, err)

@@ -111,7 +111,7 @@ func TestFreshTokenIsNotRenewed(t *testing.T) {
 
 // Guards "stored before it is used": NATS goes away while the endpoint answers.
 // Nothing is sent, and once NATS is back the pair is stored without a second
-// refresh.
+// refresh. Trap 37.
 func TestPairIsStoredBeforeItIsUsed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

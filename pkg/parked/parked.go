@@ -151,6 +151,20 @@ func decode(msg jetstream.Msg) (*ledgerlinev1.Parked, error) {
 	return p, nil
 }
 
+// HasJob tells whether the job itself is parked.
+func (s *Store) HasJob(ctx context.Context, job uuid.UUID) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.js.Options().DefaultTimeout)
+	defer cancel()
+	_, err := s.stream.GetLastMsgForSubject(ctx, subject.ParkedJob(job))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for parked job %s: %w", job, err)
+	}
+	return true, nil
+}
+
 // Knows tells whether the job, or an event that named it, is parked.
 func (s *Store) Knows(ctx context.Context, job uuid.UUID) (bool, error) {
 	found := false

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"net/http"
 	"net/url"
 	"time"
 )
@@ -60,4 +62,33 @@ func (c *Client) EachExportItem(ctx context.Context, jobID string, fn func([]Exp
 		jobID: id,
 		row:   exportItemRow,
 	}, "", fn)
+}
+
+// ReadsExportItems is nil where this credential may read a job's payload. It asks
+// for one item and keeps nothing of it; an answer that cannot be used as a page is
+// one all the same. Errors are those of [Client.EachExportItem], a missing scope's
+// an *APIError with status 403.
+func (c *Client) ReadsExportItems(ctx context.Context, jobID string) error {
+	id, err := argumentID("job id", jobID)
+	if err != nil {
+		return err
+	}
+	err = c.do(ctx, call{
+		op:     OpListExportItems,
+		doing:  "read one export item of job " + id,
+		jobID:  id,
+		method: http.MethodGet,
+		path:   []string{"v3", "export-items"},
+		query:  url.Values{"job_id": {id}, "limit": {"1"}},
+		wanted: only200,
+		bound:  c.pageBound,
+		take: func(r io.Reader) error {
+			_, err := readPage(r, exportItemRow)
+			return err
+		},
+	})
+	if IsPageFault(err) {
+		return nil
+	}
+	return err
 }

@@ -10,6 +10,7 @@ import (
 
 // The payload is kept byte for byte: amounts that no float holds (trap 30),
 // white space, escapes, null members (trap 32), members that we do not know.
+// Nothing of it is interpreted, tax least of all (trap 31).
 func TestExportItemsAreKeptAsReceived(t *testing.T) {
 	t.Parallel()
 	items := []string{

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,83 @@ func FuzzDate(f *testing.F) {
 		again, ok := parseDate(text)
 		if !ok || !again.Equal(got) || !strings.HasSuffix(text, "Z") {
 			t.Errorf("%q was read as %s, which is then %s %t", s, text, again, ok)
+		}
+	})
+}
+
+// The single export item: whatever its other members are, it keeps its bytes, and
+// a date that cannot be read does not cost the item.
+func FuzzExportItem(f *testing.F) {
+	for _, s := range []string{
+		`{"accountingEntryId":"` + entryA + `","date":"2025-12-10T15:46:34Z","amount":1.10}`, `{"accountingEntryId":"` + entryA + `","date":7}`,
+		`{"accountingEntryId":"` + entryA + `","date":null}`, `{"accountingEntryId":7}`, `{}`, `[]`, `null`, `{"date":"9999-12-31T23:59:59-23:59","accountingEntryId":"` + entryA + `"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if !json.Valid(raw) {
+			t.Skip("the page's reader hands on valid JSON only")
+		}
+		item, err := exportItemRow(raw)
+		if err != nil {
+			if !IsPageFault(err) {
+				t.Errorf("an error of no kind: %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(item.Raw, raw) || item.Date != nil && (item.Date.IsZero() || item.DateText == "") {
+			t.Errorf("item %+v of %q", item, raw)
+		}
+	})
+}
+
+func FuzzJob(f *testing.F) {
+	id := `"id":"` + jobID + `","companyId":"` + entryA + `"`
+	for _, s := range []string{
+		`{` + id + `,"status":"in_progress","expiresIn":3600,"lastUpdatedAt":"2026-01-01T00:00:00Z"}`, `{` + id + `,"status":"x","expiresIn":9223372036854775807}`,
+		`{` + id + `,"status":"pending","numberOfItems":-1,"lastUpdatedAt":"9999-12-31T23:59:59Z"}`, `{"id":7}`, `{}`, `null`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var w wireJob
+		if asShape(json.Unmarshal(raw, &w)) != nil {
+			return
+		}
+		job, err := w.job()
+		switch {
+		case err != nil && !IsPageFault(err):
+			t.Errorf("an error of no kind: %v", err)
+		case err == nil && (job.Status == "" || job.NumberOfItems < 0 || job.ExpiresIn < 0 || job.Deadline().IsZero() || !job.Deadline().After(job.LastUpdatedAt)):
+			t.Errorf("job %+v, deadline %s", job, job.Deadline())
+		}
+	})
+}
+
+// A 200 is not yet an accepted batch: each item of the request is accepted,
+// refused or unanswered, and nothing of it is left out.
+func FuzzUpdateAnswer(f *testing.F) {
+	for _, s := range []string{
+		`{"data":[` + jobItemJSON(entryA) + `],"errors":[]}`, `{"data":[],"errors":[{"accountingEntryId":"` + entryA + `","type":"T","message":"m"}]}`,
+		`{"data":null}`, `{}`, `[]`, `{"errors":[{}]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	batch := []wireItemUpdate{{AccountingEntryID: entryA, Status: ItemSuccessful}}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		result, err := readUpdateResult(bytes.NewReader(body), jobID, batch)
+		if err != nil {
+			return
+		}
+		named := slices.Contains(result.Unanswered, entryA)
+		for _, i := range result.Updated {
+			named = named || i.AccountingEntryID == entryA
+		}
+		for _, e := range result.Errors {
+			named = named || e.AccountingEntryID == entryA
+		}
+		if !named {
+			t.Errorf("%q: the item that was reported is nowhere in %+v", body, result)
 		}
 	})
 }

@@ -57,23 +57,27 @@ type Job struct {
 }
 
 // Deadline is when Pleo gives the job up unless something happens to it:
-// LastUpdatedAt plus ExpiresIn. Without LastUpdatedAt it counts from StartedAt,
-// else from CreatedAt, else from ReadAt; without ExpiresIn, DefaultExpiry is
-// taken. It is by the upstream's clock, and moves with each update: use the
-// job as read last.
+// LastUpdatedAt plus ExpiresIn. Without LastUpdatedAt, which may be null, it counts
+// from StartedAt, else from CreatedAt; where that has passed for a job which the
+// upstream does not call ended, something we are not told of has renewed it, and it
+// counts from ReadAt. Without ExpiresIn, DefaultExpiry is taken. It is by the
+// upstream's clock, and moves with each update: use the job as read last.
 func (j Job) Deadline() time.Time {
-	from := j.ReadAt
-	for _, t := range []time.Time{j.LastUpdatedAt, j.StartedAt, j.CreatedAt} {
-		if !t.IsZero() {
-			from = t
-			break
-		}
-	}
 	expiry := j.ExpiresIn
 	if expiry <= 0 {
 		expiry = DefaultExpiry
 	}
-	return from.Add(expiry)
+	if !j.LastUpdatedAt.IsZero() {
+		return j.LastUpdatedAt.Add(expiry)
+	}
+	from := j.StartedAt
+	if from.IsZero() {
+		from = j.CreatedAt
+	}
+	if deadline := from.Add(expiry); !from.IsZero() && (deadline.After(j.ReadAt) || j.Status.Final()) {
+		return deadline
+	}
+	return j.ReadAt.Add(expiry)
 }
 
 type wireJob struct {

@@ -46,8 +46,10 @@ func TestDeadline(t *testing.T) {
 		want time.Time
 	}{
 		"last update":          {Job{LastUpdatedAt: at(9), StartedAt: at(5), CreatedAt: at(1), ExpiresIn: 10 * time.Minute, ReadAt: at(30)}, at(19)},
-		"started":              {Job{StartedAt: at(5), CreatedAt: at(1), ExpiresIn: 10 * time.Minute, ReadAt: at(30)}, at(15)},
-		"created":              {Job{CreatedAt: at(1), ExpiresIn: 10 * time.Minute, ReadAt: at(30)}, at(11)},
+		"started":              {Job{StartedAt: at(5), CreatedAt: at(1), ExpiresIn: 10 * time.Minute, ReadAt: at(10)}, at(15)},
+		"created":              {Job{CreatedAt: at(1), ExpiresIn: 10 * time.Minute, ReadAt: at(10)}, at(11)},
+		"alive all the same":   {Job{Status: JobInProgress, StartedAt: at(5), ExpiresIn: 10 * time.Minute, ReadAt: at(30)}, at(40)},
+		"and ended":            {Job{Status: JobFailed, StartedAt: at(5), ExpiresIn: 10 * time.Minute, ReadAt: at(30)}, at(15)},
 		"no time at all":       {Job{ExpiresIn: 10 * time.Minute, ReadAt: at(30)}, at(40)},
 		"no expiry":            {Job{LastUpdatedAt: at(9), ReadAt: at(30)}, at(69)},
 		"nothing but the read": {Job{ReadAt: at(0)}, at(60)},

@@ -167,9 +167,13 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), MaxRetryAfter) // Sub saturates
 }
 
+// jsonSpace is what JSON takes for white space, and nothing else: Unicode knows
+// more, and text that begins with such a character is no JSON to anybody else.
+const jsonSpace = " \t\r\n"
+
 // readWire reads the JSON of an answer; ok is false where it is no JSON object.
 func readWire(b []byte) (w wireAnswer, ok bool) {
-	if b = bytes.TrimSpace(b); len(b) == 0 || b[0] != '{' {
+	if b = bytes.Trim(b, jsonSpace); len(b) == 0 || b[0] != '{' {
 		return wireAnswer{}, false
 	}
 	if err := json.Unmarshal(b, &w); err != nil {

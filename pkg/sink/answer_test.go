@@ -49,6 +49,27 @@ func TestRetryAfterSeconds(t *testing.T) {
 	}
 }
 
+// JSON knows four characters of white space; around an answer nothing else counts
+// as none.
+func TestWhiteSpaceAroundAnAnswerIsJSONs(t *testing.T) {
+	t.Parallel()
+	const answer = `{"outcome":"booked","externalId":"J-1"}`
+	for around, want := range map[string]bool{
+		"": true, " \t\r\n": true, "\v": false, "\f": false, "\u0085": false, "\u00a0": false, "\u2028": false, "\ufeff": false,
+	} {
+		for _, text := range []string{around + answer, answer + around} {
+			a, understood := lineAnswer([]byte(text))
+			if understood != want || want != (a.Outcome == Booked) {
+				t.Errorf("%q is understood: %t, as %+v", text, understood, a)
+			}
+			byHTTP := httpAnswer(http.StatusOK, "", []byte(text), nil, time.Time{}, nil)
+			if byHTTP.Outcome != Booked || want != (byHTTP.ExternalID == "J-1") {
+				t.Errorf("200 with %q is %+v", text, byHTTP)
+			}
+		}
+	}
+}
+
 func TestOutcomesHaveNames(t *testing.T) {
 	t.Parallel()
 	if name := Outcome(0).String(); name != "unknown" {

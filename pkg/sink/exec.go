@@ -155,6 +155,7 @@ type child struct {
 	stdin, stdout, stderr *os.File      // our ends
 	answers               chan []byte   // lines of its stdout; closed at their end
 	exited                chan struct{} // closed once it has ended
+	drained               chan struct{} // closed once what it wrote is read, too
 
 	mu     sync.Mutex
 	gone   bool
@@ -203,6 +204,7 @@ func (c *execCarrier) start() (*child, error) {
 		stderr:  ours[2],
 		answers: make(chan []byte, 1),
 		exited:  make(chan struct{}),
+		drained: make(chan struct{}),
 	}
 	c.all[ch] = struct{}{}
 	ch.logger.Info().Int("pid", ch.pid).Msg(logevent.SinkChildStarted)
@@ -241,6 +243,7 @@ func (c *execCarrier) wait(ch *child, cmd *exec.Cmd, readers *sync.WaitGroup) {
 	c.mu.Lock()
 	delete(c.all, ch)
 	c.mu.Unlock()
+	close(ch.drained)
 }
 
 // kill ends the child and everything in its group, once.
@@ -257,6 +260,12 @@ func (ch *child) kill(reason string) {
 	_ = ch.stdout.SetReadDeadline(now)
 	_ = ch.stderr.SetReadDeadline(now)
 	ch.logger.Warn().Int("pid", ch.pid).Str("reason", reason).Msg(logevent.SinkChildKilled)
+}
+
+func (ch *child) killed() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.reason != ""
 }
 
 // childState is what may be done with a child after a question.
@@ -294,9 +303,9 @@ func (ch *child) ask(ctx context.Context, question []byte) (Answer, childState) 
 			ch.end(ctx)
 			return answer, childSpent
 		}
-		// A time-out at this very moment has killed the child; the answer is
-		// good all the same.
-		if !stop() {
+		// A time-out at this very moment, or a line too many, has killed the child;
+		// the answer is good all the same.
+		if !stop() || ch.killed() {
 			return answer, childSpent
 		}
 		return answer, childFit
@@ -347,13 +356,19 @@ func (ch *child) readAnswers() {
 				return
 			}
 		}
+		// Written in the same breath: it must not be taken for the next answer. The
+		// line before it stands.
+		more := r.Buffered() > 0
+		if more {
+			ch.kill("it wrote a line that nobody had asked for")
+		}
 		select {
 		case ch.answers <- bytes.Clone(line):
 		default:
 			ch.kill("it wrote more lines than it was asked for")
 			return
 		}
-		if err != nil {
+		if err != nil || more {
 			return
 		}
 	}
@@ -427,14 +442,17 @@ func (c *execCarrier) close() error {
 	for _, ch := range children {
 		_ = ch.stdin.Close()
 	}
-	if awaitAll(children, execCloseGrace) {
-		return nil
+	if !awaitAll(children, execCloseGrace) {
+		for _, ch := range children {
+			ch.kill("it did not end when its input did")
+		}
+		if !awaitAll(children, execKillGrace) {
+			return errors.New("close the sink: a killed child has not ended")
+		}
 	}
+	// The last words of a child belong in the log; wait bounds how long they take.
 	for _, ch := range children {
-		ch.kill("it did not end when its input did")
-	}
-	if !awaitAll(children, execKillGrace) {
-		return errors.New("close the sink: a killed child has not ended")
+		<-ch.drained
 	}
 	return nil
 }

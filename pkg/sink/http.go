@@ -114,7 +114,7 @@ func httpAnswer(status int, retryAfter string, body []byte, bodyErr error, now t
 		notes = append(notes, "the answer's body broke off and was ignored")
 	case len(body) > MaxAnswerBytes:
 		notes = append(notes, fmt.Sprintf("the answer's body is over %d bytes and was ignored", MaxAnswerBytes))
-	case len(bytes.TrimSpace(body)) > 0:
+	case len(bytes.Trim(body, jsonSpace)) > 0:
 		var ok bool
 		if w, ok = readWire(body); !ok {
 			notes = append(notes, "the answer's body is no JSON object and was ignored")

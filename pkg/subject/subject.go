@@ -23,6 +23,8 @@ const (
 	// DurableConsumer takes sealed manifests off StreamPipe. It is the one
 	// stable durable that autoscalers watch.
 	DurableConsumer = "consumer"
+	// DurableJobPrefix begins the name of a claimed job's consumer.
+	DurableJobPrefix = "job-"
 )
 
 // Subjects and filters.
@@ -35,6 +37,9 @@ const (
 	AllBooked = "ledgerline.booked.*.*"
 	AllTurns  = "ledgerline.turn.*"
 	AllParked = "ledgerline.parked.>"
+
+	ready     = "ledgerline.ready."
+	parkedJob = "ledgerline.parked.job."
 )
 
 // Headers on our messages.
@@ -43,6 +48,9 @@ const (
 	HeaderContentType = "Content-Type"
 	// ContentTypeProtobuf marks an event encoded as ledgerline.v1.JobStarted.
 	ContentTypeProtobuf = "application/x-protobuf"
+	// HeaderTraceparent carries the W3C trace context of a job, on its event and on
+	// its manifest.
+	HeaderTraceparent = "traceparent"
 )
 
 // Items is where one drain of a job stores its items. attempt is a NUID.
@@ -64,7 +72,17 @@ func ItemsAttempt(subject string) (job uuid.UUID, attempt string, ok bool) {
 }
 
 // Ready carries the sealed manifest of a job.
-func Ready(job uuid.UUID) string { return "ledgerline.ready." + job.String() }
+func Ready(job uuid.UUID) string { return ready + job.String() }
+
+// ReadyJob is the job that a manifest's subject names.
+func ReadyJob(subject string) (uuid.UUID, bool) {
+	id, ours := strings.CutPrefix(subject, ready)
+	if !ours {
+		return uuid.Nil, false
+	}
+	job, err := ParseID(id)
+	return job, err == nil
+}
 
 // Ledger carries the records of a job.
 func Ledger(company, job uuid.UUID) string {
@@ -97,14 +115,39 @@ func BookedOf(company uuid.UUID) string { return "ledgerline.booked." + company.
 func Turn(company uuid.UUID) string { return "ledgerline.turn." + company.String() }
 
 // ParkedJob carries a job that a person must look at.
-func ParkedJob(job uuid.UUID) string { return "ledgerline.parked.job." + job.String() }
+func ParkedJob(job uuid.UUID) string { return parkedJob + job.String() }
+
+// IsParkedJob tells whether the subject carries a job, and not an event.
+func IsParkedJob(subject string) bool { return strings.HasPrefix(subject, parkedJob) }
 
 // ParkedEvent carries an event that a person must look at; digest is a hex
 // string, so that the same event parked twice stands once.
 func ParkedEvent(digest string) string { return "ledgerline.parked.event." + digest }
 
 // DurableJob is the consumer of one claimed job.
-func DurableJob(job uuid.UUID) string { return "job-" + job.String() }
+func DurableJob(job uuid.UUID) string { return DurableJobPrefix + job.String() }
+
+// Metadata of our consumers, so that a listing of consumers (`nats consumer report`,
+// an exporter) tells what each is for.
+const (
+	MetadataRole    = "ledgerline.role"
+	MetadataJob     = "ledgerline.job"
+	MetadataCompany = "ledgerline.company"
+
+	// RoleJob is the consumer of one claimed job: its pending and ack-pending are
+	// the job's lag.
+	RoleJob = "job"
+	// RoleReady is the stable durable of the manifests, RoleEvents that of the
+	// job-started events, RoleDetected that of the gateways' detections.
+	RoleReady    = "ready"
+	RoleEvents   = "events"
+	RoleDetected = "detected"
+)
+
+// JobMetadata is what the consumer of a job says of itself.
+func JobMetadata(job, company uuid.UUID) map[string]string {
+	return map[string]string{MetadataRole: RoleJob, MetadataJob: job.String(), MetadataCompany: company.String()}
+}
 
 // ParseID reads a UUID in its 36-character form, in any letter case. Other
 // forms that UUID libraries take (braces, urn:uuid:, no hyphens) are refused:

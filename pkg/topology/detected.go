@@ -49,5 +49,6 @@ func (o Options) gateway() jetstream.ConsumerConfig {
 		MaxAckPending: maxDetectedOut,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		ReplayPolicy:  jetstream.ReplayInstantPolicy,
+		Metadata:      map[string]string{subject.MetadataRole: subject.RoleDetected},
 	}
 }

@@ -45,6 +45,28 @@ const (
 // ErrDiffers when something exists that the promises cannot rest on, and
 // ErrImpossible when the server will never create what is missing.
 func Ensure(ctx context.Context, js jetstream.JetStream, o Options, logger zerolog.Logger) error {
+	// What was looked at is not looked at again: while leaders are lost, a worker
+	// that began anew each time would not get through.
+	steps, done := o.steps(js, logger), 0
+	return Until(ctx, logger, func(ctx context.Context) error {
+		for done < len(steps) {
+			err := steps[done](ctx)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				done = 0 // one that was there is gone
+			}
+			if err != nil {
+				return err
+			}
+			done++
+		}
+		return nil
+	})
+}
+
+// Until tries a look-up again until it succeeds, ctx ends, or its error wraps
+// ErrDiffers or ErrImpossible. What is looked up right after Ensure needs it too: a
+// leader may be lost in between.
+func Until(ctx context.Context, logger zerolog.Logger, look func(context.Context) error) error {
 	wait := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(ensureRetryMin),
 		backoff.WithMaxInterval(ensureRetryMax),
@@ -52,7 +74,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, o Options, logger zerol
 		backoff.WithMaxElapsedTime(0),
 	)
 	return backoff.RetryNotify(func() error {
-		err := ensure(ctx, js, o, logger)
+		err := look(ctx)
 		if errors.Is(err, ErrDiffers) || errors.Is(err, ErrImpossible) {
 			return backoff.Permanent(err)
 		}
@@ -65,37 +87,46 @@ func Ensure(ctx context.Context, js jetstream.JetStream, o Options, logger zerol
 // Check reports whether every stream, durable and bucket is there, without
 // creating or waiting. It is what readiness asks.
 func Check(ctx context.Context, js jetstream.JetStream) error {
-	for _, name := range []string{subject.StreamEvents, subject.StreamPipe, subject.StreamLedger, subject.StreamParked, subject.StreamDetected, "KV_" + subject.BucketJobs, "KV_" + subject.BucketTokens} {
+	for _, name := range streamNames {
 		if _, err := js.Stream(ctx, name); err != nil {
 			return fmt.Errorf("look up stream %s: %w", name, err)
 		}
 	}
-	for stream, durable := range map[string]string{subject.StreamEvents: subject.DurableFetcher, subject.StreamPipe: subject.DurableConsumer} {
-		if _, err := js.Consumer(ctx, stream, durable); err != nil {
-			return fmt.Errorf("look up durable %s of stream %s: %w", durable, stream, err)
+	for _, d := range durables {
+		if _, err := js.Consumer(ctx, d.stream, d.name); err != nil {
+			return fmt.Errorf("look up durable %s of stream %s: %w", d.name, d.stream, err)
 		}
 	}
 	return nil
 }
 
 func ensure(ctx context.Context, js jetstream.JetStream, o Options, logger zerolog.Logger) error {
-	for _, want := range []jetstream.StreamConfig{o.events(), o.pipe(), o.ledger(), o.parked(), o.detected()} {
-		if err := ensureStream(ctx, js, want, logger); err != nil {
+	for _, step := range o.steps(js, logger) {
+		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// steps are the look-ups, in their order: a durable needs its stream.
+func (o Options) steps(js jetstream.JetStream, logger zerolog.Logger) []func(context.Context) error {
+	var steps []func(context.Context) error
+	for _, want := range []jetstream.StreamConfig{o.events(), o.pipe(), o.ledger(), o.parked(), o.detected()} {
+		steps = append(steps, func(ctx context.Context) error { return ensureStream(ctx, js, want, logger) })
 	}
 	for _, want := range []jetstream.KeyValueConfig{o.jobs(), o.tokens()} {
-		if err := ensureBucket(ctx, js, want); err != nil {
-			return err
-		}
+		steps = append(steps, func(ctx context.Context) error { return ensureBucket(ctx, js, want) })
 	}
-	if err := ensureDurable(ctx, js, subject.StreamEvents, o.fetcher()); err != nil {
-		return err
+	for _, durable := range []struct {
+		stream string
+		want   jetstream.ConsumerConfig
+	}{{subject.StreamEvents, o.fetcher()}, {subject.StreamDetected, o.gateway()}, {subject.StreamPipe, o.consumer()}} {
+		steps = append(steps, func(ctx context.Context) error {
+			return ensureDurable(ctx, js, durable.stream, durable.want)
+		})
 	}
-	if err := ensureDurable(ctx, js, subject.StreamDetected, o.gateway()); err != nil {
-		return err
-	}
-	return ensureDurable(ctx, js, subject.StreamPipe, o.consumer())
+	return steps
 }
 
 func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, logger zerolog.Logger) error {
@@ -195,6 +226,9 @@ func streamDifferences(have, want jetstream.StreamConfig) []string {
 	if have.DenyPurge && want.Name != subject.StreamLedger {
 		differ("deny_purge", true, false, "what is done with could not be removed")
 	}
+	if have.DenyDelete && want.Name == subject.StreamPipe {
+		differ("deny_delete", true, false, "the manifest of an ended run could not be removed")
+	}
 	if have.Mirror != nil || len(have.Sources) > 0 {
 		differ("mirror or sources", "set", "unset", "messages must come from us alone")
 	}
@@ -222,8 +256,14 @@ func ensureBucket(ctx context.Context, js jetstream.JetStream, want jetstream.Ke
 	if err != nil {
 		return fmt.Errorf("look up bucket %s: %w", want.Bucket, err)
 	}
-	have := stream.CachedInfo().Config
-	var d []string
+	if d := bucketDifferences(stream.CachedInfo().Config, want); len(d) > 0 {
+		return fmt.Errorf("bucket %s %w: %s; mend it with `nats stream edit %s`, or move it away and let it be created anew; nothing was changed",
+			want.Bucket, ErrDiffers, strings.Join(d, "; "), name)
+	}
+	return nil
+}
+
+func bucketDifferences(have jetstream.StreamConfig, want jetstream.KeyValueConfig) (d []string) {
 	if have.Storage != want.Storage {
 		d = append(d, "storage is memory, must be file (what an operator asked for, and a rotated token, must survive a restart)")
 	}
@@ -236,12 +276,11 @@ func ensureBucket(ctx context.Context, js jetstream.JetStream, want jetstream.Ke
 	if want.LimitMarkerTTL > 0 && !have.AllowMsgTTL {
 		d = append(d, "allow_msg_ttl is false, must be true (the entries of ended jobs expire one by one)")
 	}
-	if len(d) > 0 {
-		return fmt.Errorf("bucket %s %w: %s; mend it with `nats stream edit %s`, or move it away and let it be created anew; nothing was changed",
-			want.Bucket, ErrDiffers, strings.Join(d, "; "), name)
-	}
-	return nil
+	return d
 }
+
+// serverMetadata begins the keys that the server itself writes.
+const serverMetadata = "_nats."
 
 func ensureDurable(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, js.Options().DefaultTimeout)
@@ -261,7 +300,31 @@ func ensureDurable(ctx context.Context, js jetstream.JetStream, stream string, w
 		return fmt.Errorf("look up durable %s of %s: %w", want.Durable, stream, err)
 	}
 	have := consumer.CachedInfo().Config
-	var d []string
+	if d := durableDifferences(have, want); len(d) > 0 {
+		return fmt.Errorf("durable %s of stream %s %w: %s; nothing was changed", want.Durable, stream, ErrDiffers, strings.Join(d, "; "))
+	}
+	// The lease and the bound are settings, no promise rests on their value: the
+	// one who starts last sets them.
+	// What the durable is for is told to whoever lists consumers, beside what an
+	// operator wrote there.
+	described := true
+	for key, value := range want.Metadata {
+		described = described && have.Metadata[key] == value
+	}
+	for key, value := range have.Metadata {
+		if _, ours := want.Metadata[key]; !ours && !strings.HasPrefix(key, serverMetadata) {
+			want.Metadata[key] = value
+		}
+	}
+	if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending || !described {
+		if _, err := js.UpdateConsumer(ctx, stream, want); err != nil {
+			return fmt.Errorf("update durable %s of %s: %w", want.Durable, stream, err)
+		}
+	}
+	return nil
+}
+
+func durableDifferences(have, want jetstream.ConsumerConfig) (d []string) {
 	if have.AckPolicy != want.AckPolicy {
 		d = append(d, fmt.Sprintf("ack policy is %v, must be %v (an unfinished message must come again)", have.AckPolicy, want.AckPolicy))
 	}
@@ -292,15 +355,5 @@ func ensureDurable(ctx context.Context, js jetstream.JetStream, stream string, w
 	if have.PriorityPolicy != jetstream.PriorityPolicyNone {
 		d = append(d, "priority_policy is set, must be unset (workers pull without a group)")
 	}
-	if len(d) > 0 {
-		return fmt.Errorf("durable %s of stream %s %w: %s; nothing was changed", want.Durable, stream, ErrDiffers, strings.Join(d, "; "))
-	}
-	// The lease and the bound are settings, no promise rests on their value: the
-	// one who starts last sets them.
-	if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending {
-		if _, err := js.UpdateConsumer(ctx, stream, want); err != nil {
-			return fmt.Errorf("update durable %s of %s: %w", want.Durable, stream, err)
-		}
-	}
-	return nil
+	return d
 }

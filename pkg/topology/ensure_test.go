@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -325,6 +326,33 @@ func TestTheLeaseOfADurableFollowsTheSetting(t *testing.T) {
 	}
 }
 
+func TestADurableSaysWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	js := natstest.Start(t).JetStream(t)
+	mustEnsure(t, js, standard)
+	roles := map[string]string{
+		subject.StreamEvents: subject.RoleEvents, subject.StreamPipe: subject.RoleReady, subject.StreamDetected: subject.RoleDetected,
+	}
+	names := map[string]string{
+		subject.StreamEvents: subject.DurableFetcher, subject.StreamPipe: subject.DurableConsumer, subject.StreamDetected: subject.DurableGateway,
+	}
+	// One that was made before it said so, with a word of an operator's.
+	plain := durable(t, js, subject.StreamPipe, subject.DurableConsumer)
+	plain.Metadata = map[string]string{"team": "erp"}
+	if _, err := js.UpdateConsumer(within(t), subject.StreamPipe, plain); err != nil {
+		t.Fatal(err)
+	}
+	mustEnsure(t, js, standard)
+	for stream, name := range names {
+		if got := durable(t, js, stream, name).Metadata[subject.MetadataRole]; got != roles[stream] {
+			t.Errorf("%s says that it is for %q, not for %q", name, got, roles[stream])
+		}
+	}
+	if got := durable(t, js, subject.StreamPipe, subject.DurableConsumer).Metadata["team"]; got != "erp" {
+		t.Errorf("an operator's own metadata has become %q", got)
+	}
+}
+
 func TestWaitsUntilNATSIsBack(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t)
@@ -381,5 +409,33 @@ func TestWhatCanNeverBeCreatedIsToldAtOnce(t *testing.T) {
 		}
 	}); len(names) != 1 {
 		t.Errorf("the streams are %v", names)
+	}
+}
+
+// unanswering counts the look-ups of streams and, where it is told to, answers every
+// second one only, as servers do of which one after another is lost.
+type unanswering struct {
+	jetstream.JetStream
+	every bool
+	looks atomic.Int64
+}
+
+func (u *unanswering) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if u.looks.Add(1)%2 == 1 && !u.every {
+		return nil, context.DeadlineExceeded
+	}
+	return u.JetStream.Stream(ctx, name)
+}
+
+// A look-up that is not answered is tried again; those that were are not.
+func TestWhatWasLookedAtIsNotLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	js := natstest.Start(t).JetStream(t)
+	mustEnsure(t, js, standard)
+	answering, half := &unanswering{JetStream: js, every: true}, &unanswering{JetStream: js}
+	mustEnsure(t, answering, standard)
+	mustEnsure(t, half, standard)
+	if n, want := half.looks.Load(), 2*answering.looks.Load(); n != want {
+		t.Errorf("%d look-ups, want each of %d twice", n, want/2)
 	}
 }

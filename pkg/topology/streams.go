@@ -137,6 +137,7 @@ func (o Options) fetcher() jetstream.ConsumerConfig {
 		MaxAckPending: maxDrains,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		ReplayPolicy:  jetstream.ReplayInstantPolicy,
+		Metadata:      map[string]string{subject.MetadataRole: subject.RoleEvents},
 	}
 }
 
@@ -156,5 +157,6 @@ func (o Options) consumer() jetstream.ConsumerConfig {
 		MaxAckPending: claimed,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		ReplayPolicy:  jetstream.ReplayInstantPolicy,
+		Metadata:      map[string]string{subject.MetadataRole: subject.RoleReady},
 	}
 }

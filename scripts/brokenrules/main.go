@@ -3,6 +3,7 @@
 // file is laid over the good one for that one test run.
 //
 //	scripts/broken-rules [PATTERN]
+//	scripts/broken-rules -check     only that each rule's lines and test are there
 //
 // rules.txt holds the rules; a rule is
 //
@@ -41,6 +42,10 @@ func main() {
 
 func run(args []string) error {
 	pattern := regexp.MustCompile("")
+	only := len(args) > 0 && args[0] == "-check"
+	if only {
+		args = args[1:]
+	}
 	if len(args) > 0 {
 		var err error
 		if pattern, err = regexp.Compile(args[0]); err != nil {
@@ -62,6 +67,12 @@ func run(args []string) error {
 			continue
 		}
 		tried++
+		if only {
+			if err := r.check(); err != nil {
+				bad = append(bad, r.name+": "+err.Error())
+			}
+			continue
+		}
 		verdict, err := r.try()
 		if err != nil {
 			verdict = "NOT TRIED: " + err.Error()
@@ -73,6 +84,13 @@ func run(args []string) error {
 	}
 	if tried == 0 {
 		return errors.New("no rule matches")
+	}
+	if only && len(bad) > 0 {
+		return fmt.Errorf("%d of %d rules cannot be tried:\n  %s", len(bad), tried, strings.Join(bad, "\n  "))
+	}
+	if only {
+		fmt.Printf("%d rules, each with its lines and its test\n", tried)
+		return nil
 	}
 	if len(bad) > 0 {
 		return fmt.Errorf("%d of %d rules can be broken unseen:\n  %s", len(bad), tried, strings.Join(bad, "\n  "))
@@ -113,17 +131,50 @@ func parse(text string) ([]rule, error) {
 	return rules, nil
 }
 
+// lines are the file, and the lines that keep the rule and that break it.
+func (r rule) lines() (good, old, broken string, err error) {
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		return "", "", "", fmt.Errorf("read: %w", err)
+	}
+	good = string(text)
+	old = strings.Trim(strings.Join(r.old, "\n"), "\n")
+	broken = strings.Trim(strings.Join(r.broken, "\n"), "\n")
+	if n := strings.Count(good, old); n != 1 || old == "" {
+		return "", "", "", fmt.Errorf("the lines to break stand %d times in %s", n, r.file)
+	}
+	return good, old, broken, nil
+}
+
+// check looks whether the rule can be tried: a change may have moved its lines or
+// renamed its test.
+func (r rule) check() error {
+	if _, _, _, err := r.lines(); err != nil {
+		return err
+	}
+	name, _, _ := strings.Cut(r.test, "/") // a subtest
+	tests, err := filepath.Glob(filepath.Join(r.pkg, "*_test.go"))
+	if err != nil {
+		return fmt.Errorf("list the tests of %s: %w", r.pkg, err)
+	}
+	for _, path := range tests {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		if bytes.Contains(text, []byte("\nfunc "+name+"(t *testing.T)")) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has no test %s", r.pkg, r.test)
+}
+
 // try runs the rule's test twice: it must pass as things are, and fail when the
 // rule is broken.
 func (r rule) try() (string, error) {
-	good, err := os.ReadFile(r.file)
+	good, old, broken, err := r.lines()
 	if err != nil {
-		return "", fmt.Errorf("read: %w", err)
-	}
-	old := strings.Trim(strings.Join(r.old, "\n"), "\n")
-	broken := strings.Trim(strings.Join(r.broken, "\n"), "\n")
-	if n := strings.Count(string(good), old); n != 1 || old == "" {
-		return "", fmt.Errorf("the lines to break stand %d times in %s", n, r.file)
+		return "", err
 	}
 	dir, err := os.MkdirTemp("", "broken-rule-*")
 	if err != nil {
@@ -135,7 +186,7 @@ func (r rule) try() (string, error) {
 		return "", fmt.Errorf("locate %s: %w", r.file, err)
 	}
 	brokenFile := filepath.Join(dir, "broken.go")
-	if err := os.WriteFile(brokenFile, []byte(strings.Replace(string(good), old, broken, 1)), 0o600); err != nil {
+	if err := os.WriteFile(brokenFile, []byte(strings.Replace(good, old, broken, 1)), 0o600); err != nil {
 		return "", fmt.Errorf("write: %w", err)
 	}
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {path: brokenFile}})
@@ -149,7 +200,7 @@ func (r rule) try() (string, error) {
 	if out, err := r.goTest(); err != nil {
 		return "", fmt.Errorf("the test does not pass as things are:\n%s", tail(out))
 	}
-	out, err := r.goTest("-overlay", overlayFile)
+	out, err := r.goTest("-overlay=" + overlayFile)
 	switch {
 	case err == nil:
 		return "PASSES: the test does not see it", nil
@@ -162,8 +213,10 @@ func (r rule) try() (string, error) {
 }
 
 func (r rule) goTest(flags ...string) ([]byte, error) {
-	args := append([]string{"test", "-count=1", "-timeout=5m", "-run", "^" + r.test + "$"}, flags...)
-	return exec.Command("go", append(args, r.pkg)...).CombinedOutput()
+	test := exec.Command("go", "test", "-count=1", "-timeout=5m", "-run", "^"+r.test+"$", r.pkg)
+	// By the environment, so that what the test itself builds is broken too.
+	test.Env = append(os.Environ(), "GOFLAGS="+strings.Join(append(flags, os.Getenv("GOFLAGS")), " "))
+	return test.CombinedOutput()
 }
 
 func tail(out []byte) string {

@@ -11,13 +11,17 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/lease"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
+	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 // Claimer takes a job for this worker. The ledger is one; a fault wrapper in
@@ -38,11 +42,22 @@ type job struct {
 	// stop ends when the process shuts down: the item in hand is finished, no
 	// other is begun.
 	stop <-chan struct{}
+	// slot is whether the job has one of the process's slots: one that waits or is
+	// paused has none.
+	slot bool
+	// cancelling is set where the job was claimed to be cancelled.
+	cancelling bool
+	// closing is set once every item is settled: a pause comes too late then.
+	closing bool
 
 	// pleo is the client of the job's company; nil where Pleo is not asked at all.
 	pleo   *pleo.Client
 	tenure *ledger.Tenure
-	past   *ledger.Past
+	// begun is the position at which this tenure began.
+	begun uint32
+	// floor is the epoch that the bucket knew before this claim.
+	floor uint64
+	past  *ledger.Past
 	// atPleo are the items' statuses as read in this tenure, nil before that.
 	atPleo   map[uuid.UUID]pleo.ItemStatus
 	payload  *payload
@@ -52,6 +67,7 @@ type job struct {
 	// yet.
 	announced *ledgerlinev1.Send
 	pace      forecast
+	hindrance hindrance
 	digest    digest
 	counts    counts
 }
@@ -80,20 +96,46 @@ func (c *Consumer) handle(ctx context.Context, msg jetstream.Msg, taken time.Tim
 	// item only.
 	var held context.Context
 	j.lease, held = lease.Keep(context.WithoutCancel(ctx), c.config.Conn, msg.Reply(), taken, c.config.Topology.Lease, j.logger)
-	slot := true
-	release := func() {
-		if slot {
-			slot = false
-			<-c.slots
-		}
-	}
-	defer release()
-	err = c.claim(held, j, &slot)
+	j.slot = true
+	defer j.giveSlot()
+	held = tracing.Continue(held, j.id, j.manifest.GetTraceparent())
+	claiming, span := c.config.Traces.Start(held, tracing.SpanClaim, tracing.Text(tracing.AttrJob, j.id.String()),
+		tracing.Text(tracing.AttrCompany, j.company.String()), tracing.Number(tracing.AttrRun, j.manifest.GetRun()))
+	err = c.claim(claiming, j)
 	if err == nil {
+		span.Set(tracing.Number(tracing.AttrEpoch, j.tenure.Epoch), tracing.Number(tracing.AttrPosition, j.tenure.Position))
+	}
+	span.End(err)
+	if err == nil {
+		j.begun = j.tenure.Position
 		err = j.work(held)
 	}
 	j.lease.Stop()
 	c.settle(j, err)
+}
+
+// giveSlot lets another job of this process run.
+func (j *job) giveSlot() {
+	if j.slot {
+		j.slot = false
+		<-j.c.slots
+	}
+}
+
+// takeSlot waits for one of the process's slots.
+func (j *job) takeSlot(ctx context.Context) error {
+	if j.slot {
+		return nil
+	}
+	select {
+	case j.c.slots <- struct{}{}:
+		j.slot = true
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-j.stop:
+		return errStopping
+	}
 }
 
 // readManifest reads a manifest.
@@ -126,34 +168,48 @@ func (c *Consumer) refuse(ctx context.Context, msg jetstream.Msg, err error) {
 	defer cancel()
 	c.logger.Error().Err(err).Msg(logevent.ManifestRefused)
 	if errors.Is(err, ledger.ErrNewer) {
+		crashpoint.Before(crashpoint.ConsumerRefuseLate)
 		err = msg.NakWithDelay(c.config.Topology.Lease)
-	} else if err = c.parked.Event(ctx, uuid.Nil, msg.Data(), "manifest on "+msg.Subject(), err.Error()); err == nil {
-		err = msg.DoubleAck(ctx)
+		crashpoint.After(crashpoint.ConsumerRefuseLate)
+	} else {
+		err = c.parkManifest(ctx, msg, err.Error())
 	}
 	if err != nil {
 		c.logger.Warn().Err(err).Msg(logevent.JobNotSettled)
 	}
 }
 
-// claim waits for the company's turn and takes the job. While it waits it gives
-// the slot back.
-func (c *Consumer) claim(ctx context.Context, j *job, slot *bool) error {
-	created := j.manifest.GetCreatedAt().AsTime()
-	counted, noted := false, false
+func (c *Consumer) parkManifest(ctx context.Context, msg jetstream.Msg, reason string) error {
+	crashpoint.Before(crashpoint.ConsumerRefuse)
+	err := c.parked.Event(ctx, uuid.Nil, msg.Data(), "manifest on "+msg.Subject(), reason)
+	crashpoint.After(crashpoint.ConsumerRefuse)
+	if err != nil {
+		return err
+	}
+	c.metrics.EventsParked.Inc()
+	crashpoint.Before(crashpoint.ConsumerRefuseAck)
+	err = msg.DoubleAck(ctx)
+	crashpoint.After(crashpoint.ConsumerRefuseAck)
+	return err // a fetcher removes it (tend.go), so that its job can be drained again
+}
+
+// claim waits for the company's turn, or for the end of a pause, and takes the
+// job. While it waits it gives the slot back.
+func (c *Consumer) claim(ctx context.Context, j *job) error {
+	counted, noted := false, ""
 	defer func() {
 		if counted {
 			c.held.Add(-1)
 		}
 	}()
 	for {
-		reason, err := c.tryClaim(ctx, j, created, slot)
+		// Before the look, so that no change after it is missed.
+		changed := c.turns.changes(j.company)
+		reason, err := c.tryClaim(ctx, j)
 		if err != nil || reason == "" {
 			return err
 		}
-		if *slot {
-			*slot = false
-			<-c.slots
-		}
+		j.giveSlot()
 		if !counted {
 			if c.held.Add(1) > maxHeld {
 				c.held.Add(-1)
@@ -161,14 +217,20 @@ func (c *Consumer) claim(ctx context.Context, j *job, slot *bool) error {
 			}
 			counted = true
 		}
-		if !noted {
-			noted = true
+		if noted != reason {
+			noted = reason
 			j.note(ctx, func(s *ledgerlinev1.JobState) {
 				s.Phase, s.Reason, s.Worker = ledgerlinev1.JobPhase_JOB_PHASE_WAITING, reason, ""
+				if s.GetRequest() == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE {
+					s.Phase, s.Reason = ledgerlinev1.JobPhase_JOB_PHASE_PAUSED, steer.PausedReason
+				}
 			})
 			j.logger.Info().Str("reason", reason).Msg(logevent.JobWaiting)
 		}
-		c.turns.wait(ctx, j.stop, j.company)
+		if reason == steer.PausedReason {
+			j.keepPaused(ctx)
+		}
+		c.turns.wait(ctx, j.stop, changed)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -179,43 +241,73 @@ func (c *Consumer) claim(ctx context.Context, j *job, slot *bool) error {
 }
 
 // tryClaim takes the job, or tells why it must wait.
-func (c *Consumer) tryClaim(ctx context.Context, j *job, created time.Time, slot *bool) (reason string, err error) {
-	older, phase, found := c.turns.older(j.company, j.id, created)
-	if found {
-		here := phase == ledgerlinev1.JobPhase_JOB_PHASE_DRAINING
-		if !here {
-			// The bucket may tell of a job whose manifest is lost.
-			if here, err = c.sealed(ctx, older); err != nil {
-				return "", err
-			}
-		}
-		if here {
-			return fmt.Sprintf("job %s of the same company is older", older), nil
+func (c *Consumer) tryClaim(ctx context.Context, j *job) (reason string, err error) {
+	asked := c.turns.request(j.company, j.id)
+	if j.mustHold(asked) {
+		return steer.PausedReason, nil
+	}
+	// A job that is to be cancelled sends nothing and waits for nobody.
+	if asked != ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_CANCEL {
+		if reason, err := c.olderFirst(ctx, j); err != nil || reason != "" {
+			return reason, err
 		}
 	}
-	if !*slot {
-		select {
-		case c.slots <- struct{}{}:
-			*slot = true
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		case <-j.stop:
-			return "", errStopping
-		}
+	if err := j.takeSlot(ctx); err != nil {
+		return "", err
 	}
-	floor, err := c.epochFloor(ctx, j.id)
+	// Read and not remembered: a worker that has just started knows no wishes yet,
+	// and the epoch must rise above the bucket's in case the ledger was lost.
+	state, err := c.state(ctx, j.id)
 	if err != nil {
 		return "", err
 	}
-	j.tenure, err = c.claimer.Claim(ctx, ledger.ClaimRequest{
-		Company: j.company, Job: j.id, Run: j.manifest.GetRun(), Worker: c.config.Worker, EpochFloor: floor,
-		Attempt: j.manifest.GetAttempt(), Total: j.manifest.GetCount(), Digest: j.manifest.GetDigest(),
-	})
+	if j.mustHold(state.GetRequest()) {
+		return steer.PausedReason, nil
+	}
+	j.cancelling = state.GetRequest() == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_CANCEL
+	j.floor = state.GetEpoch()
+	crashpoint.Before(crashpoint.ConsumerClaim)
+	j.tenure, err = c.claimer.Claim(ctx, j.claimRequest(j.floor))
+	crashpoint.After(crashpoint.ConsumerClaim)
 	var busy *ledger.CompanyBusyError
 	if errors.As(err, &busy) {
 		return busy.Error(), nil
 	}
 	return "", err
+}
+
+// claimRequest is what the ledger is asked for; floor is the highest epoch known
+// from elsewhere.
+func (j *job) claimRequest(floor uint64) ledger.ClaimRequest {
+	return ledger.ClaimRequest{
+		Company: j.company, Job: j.id, Run: j.manifest.GetRun(), Worker: j.c.config.Worker, EpochFloor: floor,
+		Attempt: j.manifest.GetAttempt(), Total: j.manifest.GetCount(), Digest: j.manifest.GetDigest(),
+		Aside: j.cancelling,
+	}
+}
+
+// mustHold tells whether the job is paused. At its deadline it is claimed all the
+// same, to be parked.
+func (j *job) mustHold(asked ledgerlinev1.OperatorRequest) bool {
+	return asked == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE && time.Now().Before(j.manifest.GetDeadline().AsTime())
+}
+
+// olderFirst tells why the job must wait for an older one of its company.
+func (c *Consumer) olderFirst(ctx context.Context, j *job) (reason string, err error) {
+	older, phase, found := c.turns.older(j.company, j.id, j.manifest.GetCreatedAt().AsTime())
+	if !found {
+		return "", nil
+	}
+	if phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
+		// The bucket may tell of a job whose manifest is lost.
+		if here, err := c.sealed(ctx, older); err != nil || !here {
+			return "", err
+		}
+	}
+	if phase == ledgerlinev1.JobPhase_JOB_PHASE_PAUSED {
+		return fmt.Sprintf("job %s of the same company is older, and paused: resume or cancel it", older), nil
+	}
+	return fmt.Sprintf("job %s of the same company is older", older), nil
 }
 
 func (c *Consumer) sealed(ctx context.Context, id uuid.UUID) (bool, error) {
@@ -231,15 +323,15 @@ func (c *Consumer) sealed(ctx context.Context, id uuid.UUID) (bool, error) {
 	return true, nil
 }
 
-// epochFloor is the epoch that the bucket knows, in case the ledger was lost.
-func (c *Consumer) epochFloor(ctx context.Context, id uuid.UUID) (uint64, error) {
+// state is what the bucket tells of a job, nil for nothing.
+func (c *Consumer) state(ctx context.Context, id uuid.UUID) (*ledgerlinev1.JobState, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
 	defer cancel()
 	state, _, err := c.jobs.Get(ctx, id)
 	if errors.Is(err, jobstate.ErrNotFound) {
-		return 0, nil
+		return nil, nil
 	}
-	return state.GetEpoch(), err
+	return state, err
 }
 
 // note writes to the bucket what people ask of a job. It decides nothing, so
@@ -247,6 +339,7 @@ func (c *Consumer) epochFloor(ctx context.Context, id uuid.UUID) (uint64, error)
 func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
+	crashpoint.Before(crashpoint.ConsumerNote)
 	_, err := j.c.jobs.Update(ctx, j.id, func(s *ledgerlinev1.JobState) error {
 		s.CompanyId, s.Run, s.Total = j.company.String(), j.manifest.GetRun(), j.total()
 		if s.GetCreatedAt() == nil {
@@ -258,6 +351,7 @@ func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
 		change(s)
 		return nil
 	})
+	crashpoint.After(crashpoint.ConsumerNote)
 	if err != nil {
 		j.logger.Warn().Err(err).Msg(logevent.StateNotWritten)
 	}
@@ -286,18 +380,27 @@ func (c *Consumer) settle(j *job, err error) {
 	switch {
 	case errors.Is(err, errStopping):
 		j.logger.Info().Msg(logevent.JobHandedBack)
+		crashpoint.Before(crashpoint.ConsumerReturn)
 		ackErr = j.msg.Nak()
+		crashpoint.After(crashpoint.ConsumerReturn)
 	case errors.Is(err, ledger.ErrFenced) || errors.Is(err, lease.ErrLost):
 		// Somebody else has the job, or will when the lease has run out; the
 		// manifest is theirs.
 		j.logger.Warn().Err(err).Msg(logevent.JobDropped)
+		if strayErr := j.removeStray(ctx); strayErr != nil {
+			j.logger.Warn().Err(strayErr).Msg(logevent.JobNotSettled)
+		}
 	case errors.Is(err, errStale):
 		j.logger.Warn().Err(err).Msg(logevent.JobDropped)
+		crashpoint.Before(crashpoint.ConsumerStale)
 		ackErr = j.msg.NakWithDelay(c.config.Topology.Lease)
+		crashpoint.After(crashpoint.ConsumerStale)
 	default:
-		delay := j.handBackDelay()
+		delay := j.handBackDelay(err)
 		j.logger.Warn().Err(err).Dur("retry_in", delay).Msg(logevent.JobHandedBack)
+		crashpoint.Before(crashpoint.ConsumerDelay)
 		ackErr = j.msg.NakWithDelay(delay)
+		crashpoint.After(crashpoint.ConsumerDelay)
 	}
 	if ackErr != nil {
 		// The lease runs out and the job comes again: nothing is lost.
@@ -305,12 +408,30 @@ func (c *Consumer) settle(j *job, err error) {
 	}
 }
 
+// removeStray removes the consumer that a worker makes which was frozen between its
+// claim and its reset, and wakes up when another one has ended the run: whoever
+// ended it has removed the one that was there then.
+func (j *job) removeStray(ctx context.Context) error {
+	last, err := j.c.ledger.Last(ctx, j.company, j.id)
+	if err != nil || last.RunOrZero() != j.manifest.GetRun() || last.Record.GetEnd() == nil {
+		return err // the consumer is in use
+	}
+	return j.remove(ctx, true)
+}
+
 // handBackDelay grows with the deliveries of a manifest, from a second to half a
-// minute; jobs that only wait for a place to be held wait heldDelay.
-func (j *job) handBackDelay() time.Duration {
+// minute. It does not for what is no fault of the job's and passes: NATS did not
+// answer, as it does not for seconds when a leader is lost, or the job got on in
+// this tenure. Jobs that only wait for a place to be held wait heldDelay.
+func (j *job) handBackDelay(reason error) time.Duration {
 	const least, most = time.Second, 30 * time.Second
-	if j.tenure == nil {
+	switch {
+	case natsconn.Unanswered(reason):
+		return least
+	case j.tenure == nil:
 		return heldDelay
+	case j.tenure.Position > j.begun:
+		return least
 	}
 	meta, err := j.msg.Metadata()
 	if err != nil {

@@ -13,15 +13,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
+	"github.com/ledgerline/ledgerline/pkg/lag"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/parked"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/pull"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -93,18 +97,23 @@ type Config struct {
 	// Recorder replaces the ledger's claim; nil for the ledger itself. Tests put
 	// a fault in between.
 	Recorder func(*ledger.Ledger) Claimer
+	// Metrics are counted on, and show the whole installation's lag; nil for nobody.
+	Metrics *metrics.Set
+	// Traces gets the spans; nil for nobody.
+	Traces *tracing.Tracer
 }
 
 func (c Config) needsPleo() bool { return c.Report || c.Payload == PayloadFull }
 
 // Consumer is one consumer process. Run may be called once.
 type Consumer struct {
-	config Config
-	js     jetstream.JetStream
-	logger zerolog.Logger
-	turns  *turns
-	slots  chan struct{}
-	held   atomic.Int64
+	config  Config
+	js      jetstream.JetStream
+	logger  zerolog.Logger
+	metrics *metrics.Set
+	turns   *turns
+	slots   chan struct{}
+	held    atomic.Int64
 
 	// Set by open, before the first manifest is taken.
 	pipe    jetstream.Stream
@@ -140,7 +149,7 @@ func New(c Config) (*Consumer, error) {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
 	return &Consumer{
-		config: c, js: js, logger: c.Logger,
+		config: c, js: js, logger: c.Logger, metrics: metrics.OrNew(c.Metrics),
 		turns: newTurns(c.Topology.Lease),
 		slots: make(chan struct{}, c.ConcurrentJobs),
 	}, nil
@@ -165,6 +174,12 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { c.watch(ctx) })
+	running.Go(func() { c.offer(ctx) })
+	running.Go(func() {
+		// What is renewed shows by itself: the watch begins anew, and a claim sees
+		// whether its ledger is older than its manifest.
+		topology.Keep(ctx, c.js, c.config.Topology, c.logger, func([]string) {})
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -187,6 +202,10 @@ func (c *Consumer) open(ctx context.Context) error {
 	if err := topology.Ensure(ctx, c.js, c.config.Topology, c.logger); err != nil {
 		return err
 	}
+	return topology.Until(ctx, c.logger, c.openStores)
+}
+
+func (c *Consumer) openStores(ctx context.Context) error {
 	var err error
 	if c.pipe, err = c.js.Stream(ctx, subject.StreamPipe); err != nil {
 		return fmt.Errorf("open stream %s: %w", subject.StreamPipe, err)
@@ -201,8 +220,22 @@ func (c *Consumer) open(ctx context.Context) error {
 	if c.jobs, err = jobstate.Open(ctx, c.js); err != nil {
 		return err
 	}
-	c.parked, err = parked.Open(ctx, c.js)
-	return err
+	if c.parked, err = parked.Open(ctx, c.js); err != nil {
+		return err
+	}
+	waiting, err := lag.Open(ctx, c.js)
+	if err != nil {
+		return err
+	}
+	c.metrics.Follow(waiting)
+	// Before the first manifest: a worker that knows no other jobs would begin a
+	// younger one before an older or a paused one of its company. What cannot be
+	// read hides nothing else; the ledger keeps two from running at once.
+	err = c.jobs.List(ctx, func(s *ledgerlinev1.JobState, at time.Time) { c.visit(s, at, false) })
+	if err != nil {
+		c.logger.Warn().Err(err).Msg(logevent.JobsUnwatched)
+	}
+	return nil
 }
 
 // next is the next manifest, or nil when none came in pullWait. One is asked for
@@ -219,10 +252,16 @@ func (c *Consumer) next(ctx context.Context) (msg jetstream.Msg, taken time.Time
 // comes.
 func (c *Consumer) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := c.jobs.Watch(ctx, c.turns.visit); err != nil && ctx.Err() == nil {
+		if err := c.jobs.Watch(ctx, c.visit); err != nil && ctx.Err() == nil {
 			c.logger.Warn().Err(err).Msg(logevent.JobsUnwatched)
 			pause(ctx, pullPause)
 		}
+	}
+}
+
+func (c *Consumer) visit(s *ledgerlinev1.JobState, at time.Time, removed bool) {
+	if c.turns.visit(s, at, removed) {
+		c.logger.Info().Str("job_id", s.GetJobId()).Str("request", s.GetRequest().String()).Msg(logevent.WishSeen)
 	}
 }
 

@@ -29,6 +29,8 @@ type deadline struct {
 	client *pleo.Client // nil: the manifest's word is all there is
 	job    uuid.UUID
 	logger zerolog.Logger
+	// moved is told a deadline that was read anew, for people and for the metrics.
+	moved func(at time.Time)
 
 	mu       sync.Mutex
 	at       time.Time
@@ -95,7 +97,11 @@ func (d *deadline) refresh(ctx context.Context) error {
 		d.logger.Warn().Err(err).Msg(logevent.DeadlineUnread)
 		return nil
 	}
+	known := d.when()
 	d.learn(read)
+	if at := d.when(); !at.Equal(known) {
+		d.moved(at)
+	}
 	return judge(read)
 }
 

@@ -18,6 +18,11 @@ var (
 	errLater = errors.New("the job is handed back")
 	// errExpired is returned when the job's deadline has passed.
 	errExpired = errors.New("the job's deadline has passed")
+	// errPaused is returned between two items when an operator has paused the job.
+	errPaused = errors.New("an operator has paused the job")
+	// errCancelled is returned between two items when an operator wants the job
+	// ended.
+	errCancelled = errors.New("an operator has cancelled the job")
 	// errReported is the cause of a lane that the reporter stopped.
 	errReported = errors.New("reporting to Pleo ended")
 )

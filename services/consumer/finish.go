@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,12 +11,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ledgerline/ledgerline/pkg/cas"
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
+	"github.com/ledgerline/ledgerline/pkg/endpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -36,6 +39,9 @@ const (
 func (j *job) finish(ctx, untilStop context.Context, laneErr error) error {
 	if laneErr == nil || errors.Is(laneErr, errFailedItem) {
 		laneErr = j.complete(untilStop, laneErr)
+	}
+	if errors.Is(laneErr, errCancelled) {
+		laneErr = j.cancel(untilStop)
 	}
 	var end *endError
 	switch {
@@ -57,7 +63,11 @@ func (j *job) reportLast(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastReport)
 	defer cancel()
 	j.reporter.pastDeadline()
-	if err := j.reporter.flush(ctx); err != nil {
+	err := j.reporter.flush(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, j.reporter.rest(ctx))
+	}
+	if err != nil {
 		j.logger.Warn().Err(err).Msg(logevent.ReportUnfinished)
 	}
 }
@@ -65,6 +75,7 @@ func (j *job) reportLast(ctx context.Context) {
 // complete ends a job whose lane is through: settled to its last position, or
 // stopped at a failed item.
 func (j *job) complete(ctx context.Context, laneErr error) error {
+	j.closing = true
 	j.note(ctx, func(s *ledgerlinev1.JobState) {
 		s.Phase, s.Position = ledgerlinev1.JobPhase_JOB_PHASE_REPORTING, j.tenure.Position
 	})
@@ -78,7 +89,16 @@ func (j *job) complete(ctx context.Context, laneErr error) error {
 	if !j.c.config.Report {
 		return ended(outcome(j.counts.booked+j.counts.alreadyBooked, j.counts.failed, stopped))
 	}
-	return j.close(ctx, stopped)
+	closing, span := j.c.config.Traces.Start(ctx, tracing.SpanClose, tracing.Text(tracing.AttrJob, j.id.String()))
+	err := j.close(closing, stopped)
+	var end *endError
+	if errors.As(err, &end) {
+		span.Set(tracing.Text(tracing.AttrOutcome, jobstate.PhaseName(end.phase)))
+		span.End(nil)
+	} else {
+		span.End(err)
+	}
+	return err
 }
 
 func ended(phase ledgerlinev1.JobPhase) error { return &endError{phase: phase} }
@@ -128,7 +148,6 @@ func (j *job) closeOnce(ctx, calling context.Context, stopped bool) error {
 	if ended := judge(read); ended != nil {
 		return ended
 	}
-	event := pleo.JobEvent{JobID: j.id.String()}
 	phase := ledgerlinev1.JobPhase_JOB_PHASE_FAILED
 	if !stopped {
 		tally, err := j.reread(calling)
@@ -153,19 +172,14 @@ func (j *job) closeOnce(ctx, calling context.Context, stopped bool) error {
 		}
 		phase = outcome(tally.successful, tally.failed, false)
 	}
-	switch phase {
-	case ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED:
-		event.Event = pleo.EventCompleted
-	case ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED_WITH_ERRORS:
-		event.Event = pleo.EventCompletedWithErrors
-	default:
-		event.Event, event.FailureReasonType = pleo.EventFailed, pleo.JobValidationFailure
-		event.FailureReason = "No item could be booked"
-		if stopped {
-			event.FailureReason = fmt.Sprintf("Stopped at the failed item %d of %d", j.tenure.Position, j.total())
-		}
+	event := closingEvent(phase)
+	event.JobID = j.id.String()
+	if stopped {
+		event.FailureReason = fmt.Sprintf("Stopped at the failed item %d of %d", j.tenure.Position, j.total())
 	}
+	crashpoint.Before(crashpoint.ConsumerClose)
 	err = j.pleo.PostJobEvent(calling, event)
+	crashpoint.After(crashpoint.ConsumerClose)
 	var api *pleo.APIError
 	if errors.As(err, &api) && api.Status == http.StatusUnprocessableEntity {
 		// Somebody, or a first try whose reply was lost, has ended it: the next
@@ -176,6 +190,19 @@ func (j *job) closeOnce(ctx, calling context.Context, stopped bool) error {
 		return j.upstream(ctx, calling, err)
 	}
 	return ended(phase)
+}
+
+// closingEvent is the event of a job that ends in a phase.
+func closingEvent(phase ledgerlinev1.JobPhase) pleo.JobEvent {
+	switch phase {
+	case ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED:
+		return pleo.JobEvent{Event: pleo.EventCompleted}
+	case ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED_WITH_ERRORS:
+		return pleo.JobEvent{Event: pleo.EventCompletedWithErrors}
+	case ledgerlinev1.JobPhase_JOB_PHASE_CANCELLED:
+		return pleo.JobEvent{Event: pleo.EventFailed, FailureReasonType: pleo.JobCanceledByUser, FailureReason: "Cancelled by an operator"}
+	}
+	return pleo.JobEvent{Event: pleo.EventFailed, FailureReasonType: pleo.JobValidationFailure, FailureReason: "No item could be booked"}
 }
 
 // endedAtPleo is what an ended job at Pleo means here. Where all items are settled
@@ -247,6 +274,7 @@ func (j *job) reread(ctx context.Context) (*tally, error) {
 // statuses reads every item of the job at Pleo.
 func (j *job) statuses(ctx context.Context) (map[uuid.UUID]pleo.ItemStatus, error) {
 	statuses := make(map[uuid.UUID]pleo.ItemStatus, j.total())
+	crashpoint.Before(crashpoint.ConsumerStatuses)
 	_, err := j.pleo.EachJobItem(ctx, j.id.String(), func(page []pleo.JobItem) error {
 		for _, it := range page {
 			id, err := uuid.Parse(it.AccountingEntryID)
@@ -257,6 +285,7 @@ func (j *job) statuses(ctx context.Context) (map[uuid.UUID]pleo.ItemStatus, erro
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.ConsumerStatuses)
 	return statuses, err
 }
 
@@ -285,14 +314,23 @@ func (j *job) reportAgain(ctx context.Context, open map[uuid.UUID]bool) error {
 func (j *job) end(ctx context.Context, end *endError) error {
 	isParked := end.phase == ledgerlinev1.JobPhase_JOB_PHASE_PARKED
 	if isParked {
-		if err := j.c.parked.Job(ctx, j.id, j.company, end.reason); err != nil {
+		crashpoint.Before(crashpoint.ConsumerPark)
+		err := j.c.parked.Job(ctx, j.id, j.company, end.reason)
+		crashpoint.After(crashpoint.ConsumerPark)
+		if err != nil {
 			return err
 		}
 	}
-	if err := j.tenure.Fold(ctx); err != nil {
+	crashpoint.Before(crashpoint.ConsumerFold)
+	err := j.tenure.Fold(ctx)
+	crashpoint.After(crashpoint.ConsumerFold)
+	if err != nil {
 		return err
 	}
-	if err := j.tenure.Append(ctx, &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{Phase: end.phase, Reason: end.reason}}); err != nil {
+	crashpoint.Before(crashpoint.ConsumerEnd)
+	err = j.tenure.Append(ctx, &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{Phase: end.phase, Reason: end.reason}})
+	crashpoint.After(crashpoint.ConsumerEnd)
+	if err != nil {
 		return err
 	}
 	// Removed before anybody is told: a further run makes a consumer of the same
@@ -303,6 +341,7 @@ func (j *job) end(ctx context.Context, end *endError) error {
 	if err := j.announceEnd(ctx); err != nil {
 		return err
 	}
+	j.c.metrics.JobEnded(end.phase)
 	event, message := j.logger.Info(), logevent.JobEnded
 	if isParked {
 		event, message = j.logger.Error(), logevent.JobParked
@@ -327,6 +366,8 @@ func (j *job) announceEnd(ctx context.Context) error {
 		s.Epoch, s.Deadline = last.Record.GetEpoch(), timestamppb.New(j.deadlineAt())
 		if final {
 			s.EndedAt = last.Record.GetAt()
+			// What was asked of it has been carried out, or came too late.
+			s.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_UNSPECIFIED
 		} else {
 			s.Run = j.manifest.GetRun() + 1
 		}
@@ -345,13 +386,17 @@ func (j *job) deadlineAt() time.Time {
 	return j.deadline.when()
 }
 
-// publishStarted asks for a further run.
+// publishStarted has a fetcher publish the event of a further run: a consumer's
+// credential may not publish events. Where no fetcher answers, the manifest stays
+// and with it the wish.
 func (j *job) publishStarted(ctx context.Context) error {
-	event, err := json.Marshal(map[string]string{"jobId": j.id.String(), "companyId": j.company.String()})
+	asking, cancel := context.WithTimeout(ctx, j.c.config.APITimeout)
+	defer cancel()
+	again := endpoint.Again{JobID: j.id.String(), CompanyID: j.company.String()}
+	crashpoint.Before(crashpoint.ConsumerFurther)
+	err := endpoint.Ask(asking, j.c.config.Conn, subject.FetcherAgain, again, nil)
+	crashpoint.After(crashpoint.ConsumerFurther)
 	if err != nil {
-		return fmt.Errorf("encode the event of job %s: %w", j.id, err)
-	}
-	if _, err := j.c.js.Publish(ctx, subject.JobStarted, event); err != nil {
 		return fmt.Errorf("ask for a further run of job %s: %w", j.id, err)
 	}
 	return nil
@@ -363,29 +408,45 @@ func (j *job) publishStarted(ctx context.Context) error {
 // again.
 func (j *job) remove(ctx context.Context, current bool) error {
 	if current {
+		crashpoint.Before(crashpoint.ConsumerDelete)
 		err := j.c.pipe.DeleteConsumer(ctx, subject.DurableJob(j.id))
+		crashpoint.After(crashpoint.ConsumerDelete)
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("remove the consumer of job %s: %w", j.id, err)
 		}
 	}
-	if err := j.c.pipe.Purge(ctx, jetstream.WithPurgeSubject(j.itemsSubject())); err != nil {
+	items := j.itemsSubject()
+	if j.manifest.GetAttempt() == "" {
+		items = subject.ItemsOf(j.id) // ended before it was sealed
+	}
+	crashpoint.Before(crashpoint.ConsumerPurge)
+	err := j.c.pipe.Purge(ctx, jetstream.WithPurgeSubject(items))
+	crashpoint.After(crashpoint.ConsumerPurge)
+	if err != nil {
 		return fmt.Errorf("purge the items of job %s: %w", j.id, err)
 	}
 	return nil
 }
 
-// release acks the manifest of an ended run and removes it.
+// release acks the manifest of an ended run and then removes it: this message alone.
+// An earlier or later run's manifest on the same subject may be in another
+// worker's hand, and a manifest that is not acked is never purged (cas.Remove).
 func (j *job) release(ctx context.Context) error {
 	meta, err := j.msg.Metadata()
 	if err != nil {
 		return fmt.Errorf("release the manifest of job %s: %w", j.id, err)
 	}
-	if err := j.msg.DoubleAck(ctx); err != nil {
+	crashpoint.Before(crashpoint.ConsumerRelease)
+	err = j.msg.DoubleAck(ctx)
+	crashpoint.After(crashpoint.ConsumerRelease)
+	if err != nil {
 		return fmt.Errorf("ack the manifest of job %s: %w", j.id, err)
 	}
-	// Up to this manifest: a further run may have sealed another one since.
-	if err := j.c.pipe.Purge(ctx, jetstream.WithPurgeSubject(subject.Ready(j.id)), jetstream.WithPurgeSequence(meta.Sequence.Stream+1)); err != nil {
-		return fmt.Errorf("purge the manifest of job %s: %w", j.id, err)
+	crashpoint.Before(crashpoint.ConsumerManifest)
+	err = cas.Remove(ctx, j.c.pipe, meta.Sequence.Stream)
+	crashpoint.After(crashpoint.ConsumerManifest)
+	if err != nil {
+		return fmt.Errorf("remove the manifest of job %s: %w", j.id, err)
 	}
 	return nil
 }

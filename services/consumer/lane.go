@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 // errFailedItem ends the lane of a job whose item failed, where a failure stops
@@ -25,7 +28,7 @@ func (j *job) lane(ctx context.Context) error {
 	for j.tenure.Position < j.total() {
 		// An item whose send stands in the ledger is in hand and goes out.
 		if j.announced == nil {
-			if err := j.mayGoOn(ctx); err != nil {
+			if err := j.untilResumed(ctx, src, j.mayGoOn(ctx)); err != nil {
 				return err
 			}
 		}
@@ -33,7 +36,12 @@ func (j *job) lane(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := j.step(ctx, src, it); err != nil {
+		err = j.step(ctx, src, it)
+		if errors.Is(err, errPaused) && it.position > j.tenure.Position {
+			// Paused between two sends of the item: it is the next one again.
+			src.buffer = append([]item{it}, src.buffer...)
+		}
+		if err := j.untilResumed(ctx, src, err); err != nil {
 			return err
 		}
 	}
@@ -45,7 +53,10 @@ func (j *job) lane(ctx context.Context) error {
 // records that together with the send of the item after them: one synced write
 // an item is record, position and fence.
 func (j *job) step(ctx context.Context, src *source, it item) error {
-	settled, err := j.send(ctx, it)
+	// The span is written once the settlement is recorded: there is one for each
+	// position, whoever settles it.
+	sending, span := j.traceItem(ctx, it)
+	settled, err := j.send(sending, it, span)
 	if err != nil {
 		return err
 	}
@@ -75,9 +86,16 @@ func (j *job) step(ctx context.Context, src *source, it item) error {
 	if err := j.record(ctx, &ledgerlinev1.LedgerRecord{Settled: batch, Send: send}); err != nil {
 		return err
 	}
+	j.unhindered(ctx)
 	for i, s := range batch {
+		if i > 0 {
+			_, span = j.traceItem(ctx, items[i])
+		}
+		span.Set(tracing.Text(tracing.AttrOutcome, outcomeName(s)))
+		span.End(nil)
 		j.digest.Write(s.GetEntryId())
 		j.counts.add(s)
+		j.c.metrics.ItemSettled(s.GetOutcome())
 		j.logger.Debug().Uint32("position", s.GetPosition()).Stringer("accounting_entry_id", items[i].id).
 			Stringer("outcome", s.GetOutcome()).Msg(logevent.ItemSettled)
 		if err := j.reporter.add(ctx, s, items[i].msg); err != nil {
@@ -90,6 +108,30 @@ func (j *job) step(ctx context.Context, src *source, it item) error {
 	return later
 }
 
+// traceItem begins the span of an item, linked to the one before.
+func (j *job) traceItem(ctx context.Context, it item) (context.Context, tracing.Span) {
+	if j.c.config.Traces == nil {
+		return ctx, tracing.Span{}
+	}
+	name := tracing.SpanSend
+	if j.alreadyBooked(it) != nil {
+		name = tracing.SpanSkip
+	}
+	return j.c.config.Traces.StartItem(ctx, name, j.traced(it), tracing.Text(tracing.AttrJob, j.id.String()),
+		tracing.Number(tracing.AttrPosition, it.position), tracing.Text(tracing.AttrEntry, it.id.String()),
+		tracing.Number(tracing.AttrEpoch, j.tenure.Epoch))
+}
+
+// traced is the item as its trace knows it.
+func (j *job) traced(it item) tracing.Item {
+	return tracing.Item{Job: j.id, Run: j.manifest.GetRun(), Position: it.position}
+}
+
+// outcomeName is the outcome as the metrics call it.
+func outcomeName(s *ledgerlinev1.Settlement) string {
+	return strings.ToLower(strings.TrimPrefix(s.GetOutcome().String(), "OUTCOME_"))
+}
+
 // record appends to the ledger. It must go through also when the lease is about
 // to end: what the sink has booked must be remembered, and the ledger's own
 // compare-and-set tells whether the job is still ours.
@@ -97,7 +139,10 @@ func (j *job) record(ctx context.Context, r *ledgerlinev1.LedgerRecord) error {
 	recording, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), j.c.config.Topology.Lease,
 		fmt.Errorf("%w: the ledger did not answer", errLater))
 	defer cancel()
-	if err := j.tenure.Append(recording, r); err != nil {
+	crashpoint.Before(crashpoint.ConsumerRecord)
+	err := j.tenure.Append(recording, r)
+	crashpoint.After(crashpoint.ConsumerRecord)
+	if err != nil {
 		return err
 	}
 	j.announced = r.GetSend()
@@ -181,16 +226,23 @@ func (j *job) drainAgain(ctx context.Context, src *source) error {
 }
 
 // wait sleeps for d, or less when the job's deadline, its lease or the process
-// ends first.
+// ends first, or an operator asks for something.
 func (j *job) wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(min(d, max(time.Until(j.deadline.when()), 0)))
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return j.mayGoOn(ctx)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-j.stop:
-		return errStopping
+	for {
+		changed := j.c.turns.changes(j.company)
+		if err := j.asked(); err != nil {
+			return err
+		}
+		select {
+		case <-timer.C:
+			return j.mayGoOn(ctx)
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-j.stop:
+			return errStopping
+		}
 	}
 }

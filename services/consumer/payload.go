@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 )
 
@@ -43,6 +44,7 @@ func readPayload(ctx context.Context, client *pleo.Client, job uuid.UUID) (p *pa
 	}()
 	out := bufio.NewWriterSize(file, payloadBuffer)
 	var offset int64
+	crashpoint.Before(crashpoint.ConsumerPayload)
 	_, err = client.EachExportItem(ctx, job.String(), func(page []pleo.ExportItem) error {
 		for _, item := range page {
 			id, err := uuid.Parse(item.AccountingEntryID)
@@ -58,6 +60,7 @@ func readPayload(ctx context.Context, client *pleo.Client, job uuid.UUID) (p *pa
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.ConsumerPayload)
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -43,6 +45,12 @@ type reporter struct {
 	flushed bool               // send what waits at once
 	last    bool               // also after the deadline
 	err     error
+	// stuck tells that err is about results that Pleo does not take: others may
+	// still go out.
+	stuck bool
+	// size is how many results go into one update. The goroutine of run has it, and
+	// from done on who finishes the job.
+	size int
 	// moved is closed, and replaced, when something above changed.
 	moved chan struct{}
 }
@@ -55,7 +63,7 @@ type result struct {
 }
 
 func startReporter(ctx context.Context, j *job, fail context.CancelCauseFunc) *reporter {
-	r := &reporter{j: j, fail: fail, done: make(chan struct{}), pending: map[uint32]*result{}, moved: make(chan struct{})}
+	r := &reporter{j: j, fail: fail, done: make(chan struct{}), size: reportBatch, pending: map[uint32]*result{}, moved: make(chan struct{})}
 	if !j.c.config.Report {
 		close(r.done)
 		return r
@@ -71,18 +79,18 @@ func (r *reporter) add(_ context.Context, s *ledgerlinev1.Settlement, msg jetstr
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err != nil {
+	if r.err != nil && !r.stuck {
 		return r.err
 	}
 	if known, again := r.pending[s.GetPosition()]; again {
 		known.msg = msg
-		return nil
+		return r.err
 	}
 	one := &result{settled: s, msg: msg, since: time.Now()}
 	r.waiting = append(r.waiting, one)
 	r.pending[s.GetPosition()] = one
 	r.signal()
-	return nil
+	return r.err
 }
 
 // repeat takes a delivery of an item that this tenure settled: it is acked with
@@ -102,7 +110,10 @@ func ack(msg jetstream.Msg) error {
 	if msg == nil { // reported again from the ledger, acked long ago
 		return nil
 	}
-	if err := msg.Ack(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+	crashpoint.Before(crashpoint.ConsumerItemAck)
+	err := msg.Ack()
+	crashpoint.After(crashpoint.ConsumerItemAck)
+	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 		return fmt.Errorf("ack an item: %w", err)
 	}
 	return nil
@@ -167,9 +178,8 @@ func (r *reporter) failure() error {
 
 func (r *reporter) run(ctx context.Context) {
 	defer close(r.done)
-	size := reportBatch
 	for {
-		batch, wait, moved := r.ready(size)
+		batch, wait, moved := r.ready(r.size)
 		if batch == nil {
 			timer := time.NewTimer(wait)
 			select {
@@ -185,10 +195,10 @@ func (r *reporter) run(ctx context.Context) {
 		}
 		again, err := r.send(ctx, batch)
 		var api *pleo.APIError
-		if errors.As(err, &api) && api.Status == http.StatusRequestEntityTooLarge && size > 1 {
+		if errors.As(err, &api) && api.Status == http.StatusRequestEntityTooLarge && r.size > 1 {
 			// An older description names 10: halve until it fits.
-			size = (size + 1) / 2
-			r.j.logger.Warn().Int("batch", size).Msg(logevent.ReportTooLarge)
+			r.size = (r.size + 1) / 2
+			r.j.logger.Warn().Int("batch", r.size).Msg(logevent.ReportTooLarge)
 			continue
 		}
 		if err != nil {
@@ -199,6 +209,40 @@ func (r *reporter) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// rest reports what waits besides the results that Pleo does not take: the job is
+// parked for those, and the others need not wait for a person. Each is sent once.
+func (r *reporter) rest(ctx context.Context) error {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for {
+		batch := r.untried()
+		if len(batch) == 0 {
+			return nil
+		}
+		if _, err := r.send(ctx, batch); err != nil {
+			return err
+		}
+	}
+}
+
+// untried is a batch of results that Pleo was not told of yet.
+func (r *reporter) untried() (batch []*result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stuck {
+		return nil
+	}
+	for _, one := range r.waiting {
+		if one.tries == 0 && len(batch) < r.size {
+			batch = append(batch, one)
+		}
+	}
+	return batch
 }
 
 // ready is the batch to send now, or nil and how long nothing will be due.
@@ -223,7 +267,14 @@ func (r *reporter) send(ctx context.Context, batch []*result) (again int, err er
 	for i, one := range batch {
 		updates[i] = update(one.settled)
 	}
+	began := time.Now()
+	calling, span := r.j.c.config.Traces.Start(calling, tracing.SpanReport,
+		tracing.Text(tracing.AttrJob, r.j.id.String()), tracing.Number(tracing.AttrItems, len(batch)))
+	crashpoint.Before(crashpoint.ConsumerReport)
 	answer, err := r.j.pleo.UpdateJobItems(calling, r.j.id.String(), updates)
+	crashpoint.After(crashpoint.ConsumerReport)
+	span.End(err)
+	r.j.c.metrics.ReportDuration.Observe(time.Since(began).Seconds())
 	if err != nil {
 		var api *pleo.APIError
 		if errors.As(err, &api) && api.Status == http.StatusRequestEntityTooLarge && len(batch) > 1 {
@@ -275,6 +326,7 @@ func (r *reporter) accept(batch []*result, refused map[uuid.UUID]string) (again 
 		}
 		again++
 		if one.tries++; one.tries >= maxReportTries {
+			r.stuck = true
 			err = park("Pleo did not take the result of entry %s in %d tries: %s", id, maxReportTries, why)
 		}
 	}
@@ -306,6 +358,7 @@ func (r *reporter) strikeAccepted(ctx context.Context, batch []*result, refused 
 	for _, one := range batch {
 		wanted[uuid.UUID(one.settled.GetEntryId())] = update(one.settled).Status
 	}
+	crashpoint.Before(crashpoint.ConsumerStrike)
 	_, err := r.j.pleo.EachJobItem(ctx, r.j.id.String(), func(page []pleo.JobItem) error {
 		for _, it := range page {
 			if id, err := uuid.Parse(it.AccountingEntryID); err == nil && wanted[id] == it.Status {
@@ -314,6 +367,7 @@ func (r *reporter) strikeAccepted(ctx context.Context, batch []*result, refused 
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.ConsumerStrike)
 	return err
 }
 

@@ -8,9 +8,11 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/sink"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -18,11 +20,16 @@ const (
 	// one item.
 	retryMin = 500 * time.Millisecond
 	retryMax = 30 * time.Second
+	// retryJitter spreads workers that met the same trouble in the same moment.
+	retryJitter = 0.2
+	// retryGrowth: 0.6, 0.9, 1.4, 2.1 seconds and so on, before jitter: a sink that
+	// restarts has its items soon.
+	retryGrowth = 1.5
 )
 
 // send gives an item to the sink, again and again in place until the sink has
 // decided: order holds. Each send is recorded before it is made.
-func (j *job) send(ctx context.Context, it item) (*ledgerlinev1.Settlement, error) {
+func (j *job) send(ctx context.Context, it item, span tracing.Span) (*ledgerlinev1.Settlement, error) {
 	if already := j.alreadyBooked(it); already != nil {
 		return already, nil
 	}
@@ -33,13 +40,8 @@ func (j *job) send(ctx context.Context, it item) (*ledgerlinev1.Settlement, erro
 	if j.payload != nil && body == nil {
 		j.logger.Warn().Stringer("accounting_entry_id", it.id).Msg(logevent.PayloadMissing)
 	}
-	waits := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(retryMin),
-		backoff.WithMaxInterval(retryMax),
-		// The job's deadline ends it, nothing else.
-		backoff.WithMaxElapsedTime(0),
-	)
-	for {
+	waits := newWaits()
+	for sends := 1; ; sends++ {
 		attempt, err := j.recordSend(ctx, it)
 		if err != nil {
 			return nil, err
@@ -48,11 +50,16 @@ func (j *job) send(ctx context.Context, it item) (*ledgerlinev1.Settlement, erro
 		if !j.lease.Held() {
 			return nil, fmt.Errorf("%w: the lease was not confirmed in time", errLater)
 		}
+		began := time.Now()
+		crashpoint.Before(crashpoint.ConsumerSend)
 		answer := j.c.config.Sink.Deliver(context.WithoutCancel(ctx), sink.Delivery{
 			JobID: j.id.String(), CompanyID: j.company.String(), AccountingEntryID: it.id.String(),
 			Position: it.position, Total: j.total(), Epoch: j.tenure.Epoch, Attempt: attempt,
-			Date: it.date, Item: body, Traceparent: j.manifest.GetTraceparent(),
+			Date: it.date, Item: body, Traceparent: j.traced(it).Of(tracing.From(ctx)).String(),
 		})
+		crashpoint.After(crashpoint.ConsumerSend)
+		j.c.metrics.SinkDuration.Observe(time.Since(began).Seconds())
+		span.Event(tracing.EventSent, tracing.Number(tracing.AttrAttempt, attempt), tracing.Text(tracing.AttrOutcome, answer.Outcome.String()))
 		// This send is answered: whatever comes next is another one.
 		j.past.Attempts[it.id] = attempt
 		j.announced = nil
@@ -70,6 +77,7 @@ func (j *job) send(ctx context.Context, it item) (*ledgerlinev1.Settlement, erro
 			delete(j.past.Attempts, it.id)
 			return settled, nil
 		case sink.Stale:
+			j.c.metrics.StaleEpochs.Inc()
 			return nil, errStale
 		}
 		wait := waits.NextBackOff()
@@ -78,15 +86,32 @@ func (j *job) send(ctx context.Context, it item) (*ledgerlinev1.Settlement, erro
 		}
 		event, message := j.logger.Warn(), logevent.ItemRetried
 		if answer.Outcome == sink.Refused {
+			j.c.metrics.SinkRefusals.Inc()
 			// The sink refuses us, not the item: a person must act.
 			event, message = j.logger.Error(), logevent.SinkRefused
 		}
 		event.Uint32("position", it.position).Uint32("attempt", attempt).Dur("retry_in", wait).
 			Str("detail", answer.Detail).Msg(message)
+		j.hindered(ctx, it.position, sends, answer.Detail)
 		if err := j.wait(ctx, wait); err != nil {
 			return nil, err
 		}
+		j.c.metrics.ItemRetries.Inc()
 	}
+}
+
+// newWaits gives the growing waits between the sends of one item.
+func newWaits() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(
+		// Jitter goes both ways; the two ends are set so that no wait leaves
+		// retryMin…retryMax.
+		backoff.WithInitialInterval(time.Duration(float64(retryMin)/(1-retryJitter))),
+		backoff.WithMaxInterval(time.Duration(float64(retryMax)/(1+retryJitter))),
+		backoff.WithRandomizationFactor(retryJitter),
+		backoff.WithMultiplier(retryGrowth),
+		// The job's deadline ends it, nothing else.
+		backoff.WithMaxElapsedTime(0),
+	)
 }
 
 // recordSend makes sure that the send stands in the ledger before it is made, and

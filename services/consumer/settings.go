@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"os"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -10,19 +12,24 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/config"
 	"github.com/ledgerline/ledgerline/pkg/host"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/program"
 	"github.com/ledgerline/ledgerline/pkg/sink"
+	"github.com/ledgerline/ledgerline/pkg/statuspage"
 	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 	"github.com/ledgerline/ledgerline/pkg/upstream"
 )
 
 // Settings are those of the program `consumer`.
 type Settings struct {
-	Service  config.Service  `embed:""`
-	Pleo     config.Pleo     `embed:""`
-	Sink     config.Sink     `embed:""`
-	Consumer config.Consumer `embed:""`
+	Service    config.Service    `embed:""`
+	Pleo       config.Pleo       `embed:""`
+	Sink       config.Sink       `embed:""`
+	Consumer   config.Consumer   `embed:""`
+	Status     config.Status     `embed:""`
+	StatusPage config.StatusPage `embed:""`
 }
 
 // Validate returns the faults that no group sees alone.
@@ -36,6 +43,10 @@ type Groups struct {
 	Pleo     config.Pleo
 	Sink     config.Sink
 	Consumer config.Consumer
+	// Metrics are counted on; nil for nobody.
+	Metrics *metrics.Set
+	// Traces gets the spans; nil for nobody.
+	Traces *tracing.Tracer
 }
 
 // FromSettings is New for groups of settings. The sink and the clients for Pleo are
@@ -47,6 +58,7 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (c *Consumer
 	if g.Pleo.HasCredentials() {
 		all, err := upstream.New(upstream.Options{
 			Settings: g.Pleo, Conn: conn, Replicas: g.Streams.Replicas, UserAgent: "ledgerline-consumer", Logger: logger,
+			Observe: metrics.OrNew(g.Metrics).PleoCalled,
 		})
 		if err != nil {
 			return nil, nil, err
@@ -69,7 +81,7 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (c *Consumer
 		closeClients()
 	}
 	c, err = New(Config{
-		Conn: conn, Pleo: asPleo, Sink: to, Logger: logger,
+		Conn: conn, Pleo: asPleo, Sink: to, Logger: logger, Metrics: g.Metrics, Traces: g.Traces,
 		Topology:       topology.Options{Replicas: g.Streams.Replicas, Lease: g.Streams.Lease, LedgerMaxAge: g.Streams.LedgerMaxAge},
 		Worker:         program.ProcessName("consumer"),
 		ConcurrentJobs: g.Consumer.ConcurrentJobs,
@@ -85,18 +97,50 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (c *Consumer
 	return c, cleanup, nil
 }
 
+func pageOptions(s *Settings, rt *program.Runtime) statuspage.Options {
+	o := statuspage.Options{Program: "ledgerline " + rt.Name, Version: rt.Version, Logger: rt.Log}
+	if s.Status.Token.IsSet() {
+		o.Token = s.Status.Token.Value
+	}
+	return o
+}
+
 // Serve is the whole program: HTTP, NATS and the consumer, until ctx ends.
 func Serve(ctx context.Context, s *Settings, rt *program.Runtime) error {
+	shown := metrics.New("consumer", rt.Version)
+	traces, err := tracing.New("consumer", rt.Version, os.Getenv, rt.Log)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
+	var page *statuspage.Page
+	var handler http.Handler // nil, and not an empty page
+	if s.StatusPage.Shown {
+		page = statuspage.New(pageOptions(s, rt))
+		handler = page
+	}
 	return host.Run(ctx, host.Options{
-		HTTP: s.Service.HTTP, Logger: rt.Log,
+		HTTP: s.Service.HTTP, Logger: rt.Log, Handler: handler, Metrics: shown,
 		Connect: func(ctx context.Context) (*nats.Conn, error) {
 			return natsconn.Connect(ctx, s.Service.NATS, natsconn.Options{Name: "ledgerline-consumer", Logger: rt.Log})
 		},
 		Build: func(_ context.Context, conn *nats.Conn) ([]host.Worker, func(), error) {
 			c, cleanup, err := FromSettings(conn, Groups{
-				Streams: s.Service.Streams, Pleo: s.Pleo, Sink: s.Sink, Consumer: s.Consumer,
+				Streams: s.Service.Streams, Pleo: s.Pleo, Sink: s.Sink, Consumer: s.Consumer, Metrics: shown, Traces: traces,
 			}, rt.Log)
-			return []host.Worker{c}, cleanup, err
+			if err != nil {
+				return nil, nil, err
+			}
+			workers := []host.Worker{c}
+			if page != nil {
+				p, err := statuspage.OnNATS(page, conn, topology.APITimeout(s.Service.Streams.Lease))
+				if err != nil {
+					cleanup()
+					return nil, nil, err
+				}
+				workers = append(workers, p)
+			}
+			return workers, cleanup, nil
 		},
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/subject"
@@ -26,10 +27,17 @@ const (
 	// itemAckWait is the job consumer's: long, since nothing depends on it. The
 	// lease is on the manifest, and a takeover resets.
 	itemAckWait = time.Hour
+	// strayAge is how long a consumer that nobody uses is kept. A job's own goes with
+	// the job, and one that is lost is made anew: this is for one that a worker made
+	// which was frozen, woke up after another one had ended the job, and died. It is
+	// far above what a job stands still, for it would take the job's lag with it.
+	strayAge = 24 * time.Hour
 	// fetchWait bounds one pull; items that the server has come at once.
 	fetchWait = 2 * time.Second
-	// maxResets bounds resets without a new item in between.
-	maxResets = 20
+	// maxResets bounds resets without a new item in between: more than a change of
+	// the leader takes, at up to fetchWait each. After them the item is not there,
+	// and draining the job again costs less than waiting for it.
+	maxResets = 8
 	// resetPause is the wait before a further reset in a row.
 	resetPause = 200 * time.Millisecond
 )
@@ -49,13 +57,15 @@ type source struct {
 	buffer   []item
 	pending  uint64 // items the server has for us beyond the buffer
 	resets   int    // in a row
+	// wait bounds one pull, pause is the wait before a further reset in a row.
+	wait, pause time.Duration
 }
 
 // openSource makes the job's consumer and resets it. The reset is what makes
 // pulling in batches safe: whatever a former owner was given and did not ack
 // comes again, in order.
 func (j *job) openSource(ctx context.Context) (*source, error) {
-	s := &source{j: j}
+	s := &source{j: j, wait: fetchWait, pause: resetPause}
 	if err := s.create(ctx); err != nil {
 		return nil, err
 	}
@@ -65,6 +75,7 @@ func (j *job) openSource(ctx context.Context) (*source, error) {
 func (s *source) create(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.j.c.config.APITimeout)
 	defer cancel()
+	crashpoint.Before(crashpoint.ConsumerCreate)
 	consumer, err := s.j.c.pipe.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:       subject.DurableJob(s.j.id),
 		Description:   "Items of one job; pending and ack-pending are its lag",
@@ -78,14 +89,11 @@ func (s *source) create(ctx context.Context) error {
 		// resets, and a lost one is made anew. On disk, where every write is synced,
 		// the server would write the state of each busy consumer ten times a second,
 		// three syncs a time, beside the records: a hundred jobs ran at half the speed.
-		MemoryStorage: true,
-		// No inactive threshold: it would delete the job's lag with its position.
-		Metadata: map[string]string{
-			"ledgerline.role":    "job",
-			"ledgerline.job":     s.j.id.String(),
-			"ledgerline.company": s.j.company.String(),
-		},
+		MemoryStorage:     true,
+		InactiveThreshold: strayAge,
+		Metadata:          subject.JobMetadata(s.j.id, s.j.company),
 	})
+	crashpoint.After(crashpoint.ConsumerCreate)
 	if err != nil {
 		return fmt.Errorf("create the consumer of job %s: %w", s.j.id, err)
 	}
@@ -115,11 +123,17 @@ func (s *source) reset(ctx context.Context) error {
 // restart makes the server deliver again what is not acked or, where that did not
 // bring the item that is missing, everything: the server's acks may be ahead of
 // the ledger, and the ledger alone decides.
-func (s *source) restart(ctx context.Context) (*jetstream.ConsumerResetResponse, error) {
+func (s *source) restart(ctx context.Context) (answer *jetstream.ConsumerResetResponse, err error) {
 	if s.resets > 1 {
-		return s.j.c.pipe.ResetConsumerToSequence(ctx, subject.DurableJob(s.j.id), s.j.manifest.GetFirstSequence())
+		crashpoint.Before(crashpoint.ConsumerRewind)
+		answer, err = s.j.c.pipe.ResetConsumerToSequence(ctx, subject.DurableJob(s.j.id), s.j.manifest.GetFirstSequence())
+		crashpoint.After(crashpoint.ConsumerRewind)
+		return answer, err
 	}
-	return s.j.c.pipe.ResetConsumer(ctx, subject.DurableJob(s.j.id))
+	crashpoint.Before(crashpoint.ConsumerReset)
+	answer, err = s.j.c.pipe.ResetConsumer(ctx, subject.DurableJob(s.j.id))
+	crashpoint.After(crashpoint.ConsumerReset)
+	return answer, err
 }
 
 // peek is the next item if it is at hand without asking the server.
@@ -174,13 +188,19 @@ func (s *source) next(ctx context.Context) (item, error) {
 func (s *source) recover(ctx context.Context) error {
 	s.resets++
 	if s.resets > maxResets {
-		return fmt.Errorf("%w: after %d resets the item at position %d is still missing", errLater, maxResets, s.j.tenure.Position+1)
+		// It is not in the store any more, or cannot be read there. Pleo has it.
+		reason := fmt.Sprintf("after %d resets the item at position %d of %d is still missing in the store", maxResets, s.j.tenure.Position+1, s.j.total())
+		s.j.logger.Error().Str("reason", reason).Msg(logevent.ItemsLost)
+		return &endError{phase: ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, reason: reason + "; drained again"}
 	}
 	s.j.logger.Warn().Uint32("position", s.j.tenure.Position+1).Int("resets", s.resets).Msg(logevent.ItemsMissed)
-	if s.resets > 1 && !pause(ctx, resetPause) {
+	if s.resets > 1 && !pause(ctx, s.pause) {
 		return context.Cause(ctx)
 	}
-	if err := s.j.tenure.Append(ctx, &ledgerlinev1.LedgerRecord{Send: s.j.announced}); err != nil {
+	crashpoint.Before(crashpoint.ConsumerOwn)
+	err := s.j.tenure.Append(ctx, &ledgerlinev1.LedgerRecord{Send: s.j.announced})
+	crashpoint.After(crashpoint.ConsumerOwn)
+	if err != nil {
 		return err
 	}
 	return s.reset(ctx)
@@ -196,7 +216,9 @@ func (s *source) fill(ctx context.Context) error {
 	if err := s.j.reporter.room(ctx); err != nil {
 		return err
 	}
-	batch, err := s.consumer.Fetch(int(min(fetchBatch, s.pending)), jetstream.FetchMaxWait(fetchWait))
+	crashpoint.Before(crashpoint.ConsumerFetch)
+	batch, err := s.consumer.Fetch(int(min(fetchBatch, s.pending)), jetstream.FetchMaxWait(s.wait))
+	crashpoint.After(crashpoint.ConsumerFetch)
 	if err != nil {
 		return fmt.Errorf("pull items of job %s: %w", s.j.id, err)
 	}

@@ -33,6 +33,7 @@ type turns struct {
 type openJob struct {
 	created time.Time
 	phase   ledgerlinev1.JobPhase
+	request ledgerlinev1.OperatorRequest
 	at      time.Time // when the state was written
 }
 
@@ -45,19 +46,23 @@ func newTurns(lease time.Duration) *turns {
 	}
 }
 
-// visit takes one state of the bucket.
-func (t *turns) visit(s *ledgerlinev1.JobState, at time.Time, removed bool) {
+// visit takes one state of the bucket; wished tells that something new is asked of
+// the job.
+func (t *turns) visit(s *ledgerlinev1.JobState, at time.Time, removed bool) (wished bool) {
 	job, err := subject.ParseID(s.GetJobId())
 	if err != nil {
-		return // not one of ours
+		return false // not one of ours
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	company, known := t.companyOf[job]
 	if !known {
 		if company, err = subject.ParseID(s.GetCompanyId()); err != nil {
-			return // parked before its company was known
+			return false // parked before its company was known
 		}
+	}
+	if removed && t.open[company][job].request == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE {
+		return false // whoever holds the job writes its state again
 	}
 	if removed || ledger.Final(s.GetPhase()) {
 		delete(t.companyOf, job)
@@ -70,12 +75,15 @@ func (t *turns) visit(s *ledgerlinev1.JobState, at time.Time, removed bool) {
 		if t.open[company] == nil {
 			t.open[company] = map[uuid.UUID]openJob{}
 		}
-		t.open[company][job] = openJob{created: s.GetCreatedAt().AsTime(), phase: s.GetPhase(), at: at}
+		asks := s.GetRequest()
+		wished = asks != ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_UNSPECIFIED && asks != t.open[company][job].request
+		t.open[company][job] = openJob{created: s.GetCreatedAt().AsTime(), phase: s.GetPhase(), request: s.GetRequest(), at: at}
 	}
 	if c, waiting := t.changed[company]; waiting {
 		close(c)
 		delete(t.changed, company)
 	}
+	return wished
 }
 
 // older is the oldest open job of the company that is older than job, if any. A
@@ -98,16 +106,28 @@ func (t *turns) older(company, job uuid.UUID, created time.Time) (oldest uuid.UU
 	return best, phase, found
 }
 
-// wait returns when something about the company changed, after turnRecheck, or
-// when ctx or stop ends.
-func (t *turns) wait(ctx context.Context, stop <-chan struct{}, company uuid.UUID) {
+// request is what an operator asks of a job, as the bucket told last.
+func (t *turns) request(company, job uuid.UUID) ledgerlinev1.OperatorRequest {
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open[company][job].request
+}
+
+// changes is closed when something about the company changes.
+func (t *turns) changes(company uuid.UUID) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	changed, waiting := t.changed[company]
 	if !waiting {
 		changed = make(chan struct{})
 		t.changed[company] = changed
 	}
-	t.mu.Unlock()
+	return changed
+}
+
+// wait returns when changed is closed, after turnRecheck, or when ctx or stop
+// ends.
+func (t *turns) wait(ctx context.Context, stop, changed <-chan struct{}) {
 	timer := time.NewTimer(turnRecheck)
 	defer timer.Stop()
 	select {

@@ -12,7 +12,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/history"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
@@ -45,6 +47,9 @@ func (c *counts) add(s *ledgerlinev1.Settlement) {
 // work takes a claimed job to its end. nil means that the run has ended and its
 // last record stands.
 func (j *job) work(ctx context.Context) error {
+	if j.tenure.Resumed {
+		j.c.metrics.Takeovers.Inc()
+	}
 	if j.tenure.Epoch > 1 {
 		j.logger.Warn().Uint64("epoch", j.tenure.Epoch).Uint32("position", j.tenure.Position).Msg(logevent.JobTakenOver)
 	} else {
@@ -52,12 +57,20 @@ func (j *job) work(ctx context.Context) error {
 	}
 	j.note(ctx, func(s *ledgerlinev1.JobState) {
 		s.Phase, s.Reason = ledgerlinev1.JobPhase_JOB_PHASE_ACTIVE, ""
+		if s.GetRequest() == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_RESUME {
+			s.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_UNSPECIFIED
+		}
 		s.Worker, s.Epoch, s.Position = j.c.config.Worker, j.tenure.Epoch, j.tenure.Position
 	})
 	err := j.run(ctx)
+	j.short(false)
 	j.payload.close()
 	var gone *endedAtPleoError
-	if errors.As(err, &gone) {
+	switch {
+	case errors.As(err, &gone) && j.cancelAsked():
+		// Our own event, whose record was lost, or somebody was faster.
+		err = j.cancelled()
+	case errors.As(err, &gone):
 		err = j.endedAtPleo(ctx, gone)
 	}
 	var end *endError
@@ -70,6 +83,9 @@ func (j *job) work(ctx context.Context) error {
 // run prepares the job, works its items and closes it at Pleo. Its error is an
 // *endError when the job ends here, nil never.
 func (j *job) run(ctx context.Context) error {
+	if err := j.remembered(ctx); err != nil {
+		return err
+	}
 	if err := j.recall(ctx); err != nil {
 		return err
 	}
@@ -82,7 +98,7 @@ func (j *job) run(ctx context.Context) error {
 	// Pleo may be away for as long as the job lives; a shutdown does not wait.
 	untilStop, cancelUntilStop := j.untilStop(ctx)
 	defer cancelUntilStop()
-	if j.c.config.Payload == PayloadFull && !j.through() {
+	if j.c.config.Payload == PayloadFull && !j.through() && !j.cancelAsked() {
 		if err := j.loadPayload(untilStop); err != nil {
 			return err
 		}
@@ -94,9 +110,12 @@ func (j *job) run(ctx context.Context) error {
 		<-j.reporter.done
 	}()
 	var err error
-	if j.stoppedEarlier() {
+	switch {
+	case j.cancelAsked():
+		err = errCancelled
+	case j.stoppedEarlier():
 		err = errFailedItem
-	} else {
+	default:
 		err = j.lane(work)
 	}
 	if errors.Is(context.Cause(work), errReported) && !errors.Is(err, ledger.ErrFenced) && !errors.Is(err, errStale) {
@@ -131,6 +150,39 @@ func (j *job) signIn() (err error) {
 	return nil
 }
 
+// remembered makes sure that the ledger which knows nothing of the job is not one
+// that has forgotten it: the bucket knows of a claim, or the ledger was made after
+// the manifest was stored. What was sent from that manifest is not known then, so
+// nothing more is sent from it: the job is drained again, and what Pleo has
+// accepted is not among its open items any more.
+func (j *job) remembered(ctx context.Context) error {
+	if !j.tenure.Unknown {
+		return nil
+	}
+	reason := ""
+	if j.floor > 0 {
+		reason = fmt.Sprintf("the ledger has lost what was done in %d tenures of this job", j.floor)
+	} else if j.msg != nil { // without one nobody had claimed it, and it is cancelled here
+		meta, err := j.msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read when the manifest was stored: %w", err)
+		}
+		born, err := j.c.ledger.Born(ctx)
+		if err != nil {
+			return err
+		}
+		// A manifest that was offered again has a new time of storing.
+		if meta.Timestamp.Before(born) || j.manifest.GetSealedAt().AsTime().Before(born) {
+			reason = "the ledger is younger than the sealed job: what was done of it is lost"
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	j.logger.Error().Str("reason", reason).Msg(logevent.LedgerForgot)
+	return &endError{phase: ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, reason: reason + "; drained again"}
+}
+
 // recall reads what was done before this claim.
 func (j *job) recall(ctx context.Context) (err error) {
 	wanted := map[uuid.UUID]struct{}{}
@@ -143,6 +195,9 @@ func (j *job) recall(ctx context.Context) (err error) {
 		_, ok := wanted[id]
 		return ok
 	})
+	if errors.Is(err, history.ErrDamaged) {
+		return park("%v: an entry that was booked before might be sent again", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -194,6 +249,9 @@ func (j *job) learnDeadline(ctx context.Context) error {
 		at:       j.manifest.GetDeadline().AsTime(),
 		lifetime: time.Duration(j.manifest.GetExpiresInSeconds()) * time.Second,
 		readAt:   j.manifest.GetSealedAt().AsTime(),
+		moved: func(at time.Time) {
+			j.note(ctx, func(s *ledgerlinev1.JobState) { s.Deadline = timestamppb.New(at) })
+		},
 	}
 	if j.deadline.lifetime <= 0 {
 		j.deadline.lifetime = pleo.DefaultExpiry
@@ -256,11 +314,13 @@ func (j *job) upstream(ctx, calling context.Context, err error) error {
 	case !errors.As(err, &api):
 		return err
 	case api.HasType(pleo.TypeMissingContraAccounts):
+		crashpoint.Before(crashpoint.ConsumerFail)
 		post := j.pleo.PostJobEvent(calling, pleo.JobEvent{
 			JobID: j.id.String(), Event: pleo.EventFailed,
 			FailureReasonType: pleo.JobMissingConfiguration,
 			FailureReason:     "A contra account is not mapped: " + api.Message,
 		})
+		crashpoint.After(crashpoint.ConsumerFail)
 		if post != nil && calling.Err() != nil {
 			return j.upstream(ctx, calling, post)
 		}
@@ -291,9 +351,9 @@ func (j *job) mayGoOn(ctx context.Context) error {
 	if j.stopping() {
 		return errStopping
 	}
-	err := j.deadline.check(ctx)
-	if err == nil {
-		j.forecast()
+	if err := j.deadline.check(ctx); err != nil {
+		return err
 	}
-	return err
+	j.forecast()
+	return j.asked()
 }

@@ -13,9 +13,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -47,7 +49,7 @@ func (f *Fetcher) drain(ctx context.Context, t *task, logger zerolog.Logger) ([]
 	var lastErr error
 	for n := 1; n <= maxDrains; n++ {
 		started := time.Now()
-		d := &drainPass{fetcher: f, task: t, logger: logger, notedAt: started}
+		d := &drainPass{fetcher: f, task: t, logger: logger, notedAt: started, pageBegan: started}
 		entries, err := d.read(ctx)
 		switch {
 		case err == nil && d.missing() && n < maxDrains:
@@ -62,6 +64,7 @@ func (f *Fetcher) drain(ctx context.Context, t *task, logger zerolog.Logger) ([]
 			}
 			logger.Info().Int("pages", d.pages).Int("items", d.rows).Int("open", len(entries)).
 				Dur("took", time.Since(started)).Msg(logevent.JobDrained)
+			f.metrics.DrainDuration.Observe(time.Since(started).Seconds())
 			return entries, nil
 		case pleo.IsPageFault(err):
 			lastErr = err
@@ -87,11 +90,13 @@ func (f *Fetcher) drainRefused(ctx context.Context, t *task, err error) error {
 	case api.HasType(pleo.TypeMissingContraAccounts):
 		// The whole payload is refused while one account is not mapped; the
 		// bookkeeper learns it from the job.
+		crashpoint.Before(crashpoint.FetcherFail)
 		post := t.pleo.PostJobEvent(ctx, pleo.JobEvent{
 			JobID: t.job.String(), Event: pleo.EventFailed,
 			FailureReasonType: pleo.JobMissingConfiguration,
 			FailureReason:     "A contra account is not mapped: " + api.Message,
 		})
+		crashpoint.After(crashpoint.FetcherFail)
 		var refused *pleo.APIError
 		if post != nil && (ctx.Err() != nil || !errors.As(post, &refused)) {
 			return fmt.Errorf("fail the job for its missing contra account: %w", post)
@@ -116,7 +121,9 @@ type drainPass struct {
 	rows    int // different items, whatever their status
 	undated int
 	notedAt time.Time
-	moved   func() // a page came
+	// pageBegan is when the page that comes next was asked for.
+	pageBegan time.Time
+	moved     func() // a page came
 }
 
 func (d *drainPass) missing() bool { return d.rows < d.task.read.NumberOfItems }
@@ -146,6 +153,7 @@ func (d *drainPass) read(ctx context.Context) ([]entry, error) {
 // statuses change while it is paged skips rows. It returns the open ones by id.
 func (d *drainPass) readItems(ctx context.Context) ([]entry, error) {
 	var rows []entry
+	crashpoint.Before(crashpoint.FetcherItems)
 	_, err := d.task.pleo.EachJobItem(ctx, d.task.job.String(), func(page []pleo.JobItem) error {
 		d.page(ctx)
 		if len(rows)+len(page) > maxEntries {
@@ -160,6 +168,7 @@ func (d *drainPass) readItems(ctx context.Context) ([]entry, error) {
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.FetcherItems)
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +191,7 @@ func (d *drainPass) readItems(ctx context.Context) ([]entry, error) {
 
 // readDates reads the payload and keeps its dates. entries are sorted by id.
 func (d *drainPass) readDates(ctx context.Context, entries []entry) error {
+	crashpoint.Before(crashpoint.FetcherDates)
 	_, err := d.task.pleo.EachExportItem(ctx, d.task.job.String(), func(page []pleo.ExportItem) error {
 		d.page(ctx)
 		for _, item := range page {
@@ -197,6 +207,7 @@ func (d *drainPass) readDates(ctx context.Context, entries []entry) error {
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.FetcherDates)
 	if err != nil {
 		return err
 	}
@@ -211,7 +222,11 @@ func (d *drainPass) readDates(ctx context.Context, entries []entry) error {
 // page counts a page, and tells people about twice a lease that the drain goes
 // on.
 func (d *drainPass) page(ctx context.Context) {
+	crashpoint.After(crashpoint.FetcherPage)
 	d.pages++
+	d.fetcher.config.Traces.Record(ctx, tracing.SpanPage, d.pageBegan, tracing.Number(tracing.AttrPage, d.pages))
+	d.pageBegan = time.Now()
+	d.fetcher.metrics.PagesFetched.Inc()
 	d.moved()
 	if time.Since(d.notedAt) > d.fetcher.config.Topology.Lease/2 {
 		d.notedAt = time.Now()

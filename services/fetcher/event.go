@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"strings"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
@@ -51,6 +53,17 @@ func readEvent(contentType string, body []byte) (job, company uuid.UUID, err err
 	return job, company, nil
 }
 
+// contentTypeOf is the event's content type. NATS takes header names letter by
+// letter, and publishers that know headers from HTTP write them in any case.
+func contentTypeOf(msg jetstream.Msg) string {
+	for name, values := range msg.Headers() {
+		if strings.EqualFold(name, subject.HeaderContentType) && len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
+}
+
 func readJSON(body []byte) (*ledgerlinev1.JobStarted, error) {
 	var event struct {
 		JobID     string `json:"jobId"`
@@ -60,7 +73,10 @@ func readJSON(body []byte) (*ledgerlinev1.JobStarted, error) {
 	if err := decoder.Decode(&event); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			return nil, parkEvent("the event's %s is a JSON %s, must be a string", orWhole(wrong.Field), wrong.Value)
+			if wrong.Field == "" {
+				return nil, parkEvent("the event's body is a JSON %s, must be an object", wrong.Value)
+			}
+			return nil, parkEvent("the event's %s is a JSON %s, must be a string", wrong.Field, wrong.Value)
 		}
 		return nil, parkEvent("the event is not JSON: %v", err)
 	}
@@ -68,11 +84,4 @@ func readJSON(body []byte) (*ledgerlinev1.JobStarted, error) {
 		return nil, parkEvent("the event is not JSON: something stands behind the object")
 	}
 	return &ledgerlinev1.JobStarted{JobId: event.JobID, CompanyId: event.CompanyID}, nil
-}
-
-func orWhole(field string) string {
-	if field == "" {
-		return "body"
-	}
-	return field
 }

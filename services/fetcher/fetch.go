@@ -13,12 +13,14 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/lease"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -29,6 +31,11 @@ const (
 	// askLimit is how long an event is tried while Pleo cannot be asked about its
 	// job: the deadline is not known then, so a job's usual lifetime stands in.
 	askLimit = pleo.DefaultExpiry
+	// seenPatience is how long a "started" that took effect may take to show where
+	// its reply was lost; seenLeast and seenMost bound the waits between looks.
+	seenPatience = 10 * time.Second
+	seenLeast    = 100 * time.Millisecond
+	seenMost     = 2 * time.Second
 )
 
 // errExpired is the cause of a context that ended at the job's deadline.
@@ -49,6 +56,8 @@ type task struct {
 	// known is true when the job was worked on here before.
 	known bool
 	read  pleo.Job
+	// traceparent is the trace context that consumers go on with; empty for none.
+	traceparent string
 }
 
 // fetch brings a job to its seal; company is the one that the event names, or
@@ -65,6 +74,7 @@ func (f *Fetcher) fetch(ctx context.Context, job, company uuid.UUID, msg jetstre
 	if t.company == uuid.Nil {
 		t.company = company
 	}
+	t.traceparent = tracing.Traceparent(ctx)
 	return t.during(f.work(ctx, t, msg, logger))
 }
 
@@ -85,7 +95,10 @@ func (f *Fetcher) work(ctx context.Context, t *task, msg jetstream.Msg, logger z
 	ctx, cancel := context.WithDeadlineCause(ctx, t.read.Deadline(), errExpired)
 	defer cancel()
 	f.note(ctx, t, 0, logger)
-	entries, err := f.drain(ctx, t, logger)
+	draining, span := f.config.Traces.Start(ctx, tracing.SpanDrain)
+	entries, err := f.drain(draining, t, logger)
+	span.Set(tracing.Number(tracing.AttrItems, len(entries)))
+	span.End(err)
 	if err == nil {
 		err = f.seal(ctx, t, entries, logger)
 	}
@@ -104,6 +117,13 @@ func (f *Fetcher) accept(ctx context.Context, job uuid.UUID) (*task, error) {
 		return nil, err
 	}
 	if state != nil {
+		if state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
+			company, err := subject.ParseID(state.GetCompanyId())
+			if err != nil {
+				company = uuid.Nil // parked before it could be read
+			}
+			return nil, f.tellParked(ctx, job, company, state.GetReason())
+		}
 		if ledger.Final(state.GetPhase()) {
 			return nil, nil
 		}
@@ -120,7 +140,7 @@ func (f *Fetcher) accept(ctx context.Context, job uuid.UUID) (*task, error) {
 		t.known = true
 		asked := state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_DRAINING && state.GetRun() > last.Record.GetRun()
 		if ledger.Final(last.Record.GetEnd().GetPhase()) && !asked {
-			return nil, nil
+			return nil, f.tellEnd(ctx, state, last)
 		}
 	}
 	manifest, sequence, err := f.manifest(ctx, job)
@@ -205,7 +225,9 @@ func (f *Fetcher) readJob(ctx context.Context, t *task) error {
 
 // start posts "started". A reply that was lost is resolved by reading the job.
 func (f *Fetcher) start(ctx context.Context, t *task, logger zerolog.Logger) error {
+	crashpoint.Before(crashpoint.FetcherStart)
 	err := t.pleo.PostJobEvent(ctx, pleo.JobEvent{JobID: t.job.String(), Event: pleo.EventStarted})
+	crashpoint.After(crashpoint.FetcherStart)
 	var api *pleo.APIError
 	if err != nil && (!errors.As(err, &api) || api.Status != http.StatusUnprocessableEntity) {
 		return fmt.Errorf("start job %s: %w", t.job, err)
@@ -213,15 +235,34 @@ func (f *Fetcher) start(ctx context.Context, t *task, logger zerolog.Logger) err
 	if err == nil {
 		logger.Info().Msg(logevent.JobStarted)
 	}
-	accepted := err == nil
+	if err != nil {
+		return f.seen(ctx, t)
+	}
 	if err := f.readJob(ctx, t); err != nil {
 		return err
 	}
-	if accepted && t.read.Status == pleo.JobPending {
+	if t.read.Status == pleo.JobPending {
 		// 202: accepted, not yet to be seen.
 		t.read.Status = pleo.JobInProgress
 	}
 	return nil
+}
+
+// seen reads a job whose "started" was refused until it is pending no more: a first
+// try whose reply was lost has started it, and that need not show at once.
+func (f *Fetcher) seen(ctx context.Context, t *task) error {
+	until := time.Now().Add(seenPatience)
+	for wait := seenLeast; ; wait = min(2*wait, seenMost) {
+		if err := f.readJob(ctx, t); err != nil {
+			return err
+		}
+		if t.read.Status != pleo.JobPending || time.Now().After(until) {
+			return nil
+		}
+		if !pause(ctx, wait) {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // judge tells whether the job as read may be drained.
@@ -257,6 +298,7 @@ func reasonOf(job pleo.Job) string {
 //
 // A fetcher that was overtaken, by a consumer or by a later run, says nothing.
 func (f *Fetcher) note(ctx context.Context, t *task, pages int, logger zerolog.Logger) {
+	crashpoint.Before(crashpoint.FetcherNote)
 	_, err := f.jobs.Update(ctx, t.job, func(s *ledgerlinev1.JobState) error {
 		if s.GetRun() > t.run || s.GetRun() == t.run && s.GetPhase() > ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
 			return errTaken
@@ -274,6 +316,7 @@ func (f *Fetcher) note(ctx context.Context, t *task, pages int, logger zerolog.L
 		s.Deadline = timestamppb.New(t.read.Deadline())
 		return nil
 	})
+	crashpoint.After(crashpoint.FetcherNote)
 	if err != nil && !errors.Is(err, errTaken) && !errors.Is(context.Cause(ctx), lease.ErrLost) {
 		logger.Warn().Err(err).Msg(logevent.StateNotWritten)
 	}

@@ -12,15 +12,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/lease"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
+	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/parked"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/pull"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -69,13 +73,22 @@ type Config struct {
 	// APITimeout bounds one NATS request; below the lease, so that a call that
 	// hangs through a fail-over does not outlive it.
 	APITimeout time.Duration
+	// TendInterval is how often manifests are looked after, about; 0 for the usual.
+	TendInterval time.Duration
+	// Metrics are counted on; nil for nobody.
+	Metrics *metrics.Set
+	// Traces gets the spans; nil for nobody.
+	Traces *tracing.Tracer
 }
 
 // Fetcher is one fetcher process. Run may be called once.
 type Fetcher struct {
-	config Config
-	js     jetstream.JetStream
-	logger zerolog.Logger
+	config  Config
+	js      jetstream.JetStream
+	logger  zerolog.Logger
+	metrics *metrics.Set
+	// renewed holds one when a stream was made anew since the janitor looked.
+	renewed chan struct{}
 
 	// Set by open, before the first event is taken.
 	pipe   jetstream.Stream
@@ -93,7 +106,10 @@ func New(c Config) (*Fetcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	return &Fetcher{config: c, js: js, logger: c.Logger}, nil
+	if c.TendInterval == 0 {
+		c.TendInterval = tendInterval
+	}
+	return &Fetcher{config: c, js: js, logger: c.Logger, metrics: metrics.OrNew(c.Metrics), renewed: make(chan struct{}, 1)}, nil
 }
 
 // Ready is nil once NATS is connected and the streams are there.
@@ -111,14 +127,12 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	}
 	f.logger.Info().Msg(logevent.FetcherReady)
 
-	var drains sync.WaitGroup
-	defer drains.Wait()
-	sweeping := make(chan struct{})
-	go func() {
-		defer close(sweeping)
-		f.sweep(ctx)
-	}()
-	defer func() { <-sweeping }()
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { f.sweep(ctx) })
+	running.Go(func() { f.keep(ctx) })
+	running.Go(func() { f.tend(ctx) })
+	running.Go(func() { f.offer(ctx) })
 
 	slots := make(chan struct{}, parallelDrains)
 	for {
@@ -135,7 +149,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		drains.Go(func() {
+		running.Go(func() {
 			defer func() { <-slots }()
 			f.handle(ctx, msg, taken)
 		})
@@ -146,6 +160,10 @@ func (f *Fetcher) open(ctx context.Context) error {
 	if err := topology.Ensure(ctx, f.js, f.config.Topology, f.logger); err != nil {
 		return err
 	}
+	return topology.Until(ctx, f.logger, f.openStores)
+}
+
+func (f *Fetcher) openStores(ctx context.Context) error {
 	var err error
 	if f.pipe, err = f.js.Stream(ctx, subject.StreamPipe); err != nil {
 		return fmt.Errorf("open stream %s: %w", subject.StreamPipe, err)
@@ -172,11 +190,14 @@ func (f *Fetcher) next(ctx context.Context) (msg jetstream.Msg, taken time.Time,
 // handle brings one event to its end: sealed, parked, known, or handed back.
 func (f *Fetcher) handle(ctx context.Context, msg jetstream.Msg, taken time.Time) {
 	logger := f.logger
-	job, company, err := readEvent(msg.Headers().Get(subject.HeaderContentType), msg.Data())
+	job, company, err := readEvent(contentTypeOf(msg), msg.Data())
 	if err == nil {
 		logger = logger.With().Stringer("job_id", job).Logger()
 		held, leased := lease.Keep(ctx, f.config.Conn, msg.Reply(), taken, f.config.Topology.Lease, logger)
-		err = f.fetch(leased, job, company, msg, logger)
+		traced, span := f.config.Traces.Start(
+			tracing.Continue(leased, job, msg.Headers().Get(subject.HeaderTraceparent)), tracing.SpanFetch, tracing.Text(tracing.AttrJob, job.String()))
+		err = f.fetch(traced, job, company, msg, logger)
+		span.End(err)
 		held.Stop()
 	}
 
@@ -186,19 +207,23 @@ func (f *Fetcher) handle(ctx context.Context, msg jetstream.Msg, taken time.Time
 	var park *parkError
 	switch {
 	case err == nil || errors.Is(err, errTaken):
+		crashpoint.Before(crashpoint.FetcherAck)
 		err = msg.DoubleAck(settle)
+		crashpoint.After(crashpoint.FetcherAck)
 	case errors.As(err, &park):
-		err = f.park(settle, msg, job, park, logger)
+		if err = f.park(settle, msg, job, park, logger); errors.Is(err, errLater) {
+			err = handBack(msg, err, logger)
+		}
 	case ctx.Err() != nil:
 		// Stopping: another replica goes on at once.
+		crashpoint.Before(crashpoint.FetcherReturn)
 		err = msg.Nak()
+		crashpoint.After(crashpoint.FetcherReturn)
 	case errors.Is(err, lease.ErrLost):
 		logger.Warn().Err(err).Msg(logevent.DrainAbandoned)
 		return
 	default:
-		delay := handBackDelay(msg)
-		logger.Warn().Err(err).Dur("retry_in", delay).Msg(logevent.EventHandedBack)
-		err = msg.NakWithDelay(delay)
+		err = handBack(msg, err, logger)
 	}
 	if err != nil {
 		// The lease runs out and the event comes again: nothing is lost.
@@ -206,12 +231,22 @@ func (f *Fetcher) handle(ctx context.Context, msg jetstream.Msg, taken time.Time
 	}
 }
 
+// handBack lets an event come again later.
+func handBack(msg jetstream.Msg, why error, logger zerolog.Logger) error {
+	delay := handBackDelay(msg, why)
+	logger.Warn().Err(why).Dur("retry_in", delay).Msg(logevent.EventHandedBack)
+	crashpoint.Before(crashpoint.FetcherDelay)
+	err := msg.NakWithDelay(delay)
+	crashpoint.After(crashpoint.FetcherDelay)
+	return err
+}
+
 // handBackDelay grows with the deliveries of an event, from a second to half a
-// minute.
-func handBackDelay(msg jetstream.Msg) time.Duration {
+// minute; not where NATS did not answer, which is no fault of the job's and passes.
+func handBackDelay(msg jetstream.Msg, reason error) time.Duration {
 	const least, most = time.Second, 30 * time.Second
 	meta, err := msg.Metadata()
-	if err != nil {
+	if err != nil || natsconn.Unanswered(reason) && !errors.Is(reason, errLater) {
 		return least
 	}
 	return min(most, least<<min(meta.NumDelivered-1, 5))

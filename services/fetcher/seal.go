@@ -8,16 +8,19 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ledgerline/ledgerline/pkg/cas"
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 // maxSealTries bounds the tries of a seal whose older manifest is being removed.
@@ -27,7 +30,19 @@ const maxSealTries = 3
 // the manifest stands nobody reads the items, so a crash leaves nothing behind
 // but an attempt for the janitor.
 func (f *Fetcher) seal(ctx context.Context, t *task, entries []entry, logger zerolog.Logger) error {
-	manifest, err := f.stage(ctx, t, entries)
+	// Cancelled while its pages were read: nothing is stored for it. One that is
+	// cancelled after this look ends by the consumer that gets its manifest.
+	state, err := f.state(ctx, t.job)
+	if err != nil {
+		return err
+	}
+	if state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_CANCELLED && state.GetRun() >= t.run {
+		logger.Info().Msg(logevent.SealLost)
+		return errTaken
+	}
+	staging, span := f.config.Traces.Start(ctx, tracing.SpanStage, tracing.Number(tracing.AttrItems, len(entries)))
+	manifest, err := f.stage(staging, t, entries)
+	span.End(err)
 	if err != nil {
 		f.discard(ctx, t, logger)
 		return fmt.Errorf("store the items of job %s: %w", t.job, err)
@@ -36,7 +51,9 @@ func (f *Fetcher) seal(ctx context.Context, t *task, entries []entry, logger zer
 	if err != nil {
 		return fmt.Errorf("encode the manifest of job %s: %w", t.job, err)
 	}
-	sequence, err := f.putManifest(ctx, t, data)
+	sealing, span := f.config.Traces.Start(ctx, tracing.SpanSeal)
+	err = f.putManifest(sealing, t, data, manifest.GetTraceparent())
+	span.End(err)
 	if errors.Is(err, cas.ErrConflict) {
 		f.discard(ctx, t, logger)
 		logger.Info().Msg(logevent.SealLost)
@@ -47,12 +64,8 @@ func (f *Fetcher) seal(ctx context.Context, t *task, entries []entry, logger zer
 		return fmt.Errorf("seal job %s: %w", t.job, err)
 	}
 	logger.Info().Uint32("count", manifest.GetCount()).Str("attempt", t.attempt).Uint32("run", t.run).Msg(logevent.JobSealed)
-	if t.replaces != 0 {
-		if err := f.pipe.Purge(ctx, jetstream.WithPurgeSubject(subject.Ready(t.job)), jetstream.WithPurgeSequence(sequence)); err != nil {
-			// A consumer that gets the old manifest sees in the ledger that it is old.
-			logger.Warn().Err(err).Msg(logevent.AttemptNotPurged)
-		}
-	}
+	// An earlier run's manifest stays: it may be in a worker's hand, not acked yet,
+	// and its holder, or tend, removes it.
 	f.noteSealed(ctx, t, manifest, logger)
 	return nil
 }
@@ -60,22 +73,30 @@ func (f *Fetcher) seal(ctx context.Context, t *task, entries []entry, logger zer
 // putManifest is the seal: of all fetchers that drained the job, one passes. The
 // manifest of an earlier run may be removed by its worker in between; that is no
 // conflict.
-func (f *Fetcher) putManifest(ctx context.Context, t *task, data []byte) (uint64, error) {
+func (f *Fetcher) putManifest(ctx context.Context, t *task, data []byte, traceparent string) error {
 	for range maxSealTries {
-		sequence, err := cas.Put(ctx, f.js, f.pipe, subject.Ready(t.job), data, t.replaces)
+		msg := nats.NewMsg(subject.Ready(t.job))
+		msg.Data = data
+		if traceparent != "" {
+			// For whoever looks at the stream: consumers read the manifest's own.
+			msg.Header.Set(subject.HeaderTraceparent, traceparent)
+		}
+		crashpoint.Before(crashpoint.FetcherSeal)
+		_, err := cas.PutMsg(ctx, f.js, f.pipe, msg, t.replaces)
+		crashpoint.After(crashpoint.FetcherSeal)
 		if !errors.Is(err, cas.ErrConflict) {
-			return sequence, err
+			return err
 		}
 		rival, at, readErr := f.manifest(ctx, t.job)
 		if readErr != nil {
-			return 0, readErr
+			return readErr
 		}
 		if rival.GetRun() >= t.run {
-			return 0, err
+			return err
 		}
 		t.replaces = at
 	}
-	return 0, fmt.Errorf("%w: the manifest changed %d times", errLater, maxSealTries)
+	return fmt.Errorf("%w: the manifest changed %d times", errLater, maxSealTries)
 }
 
 // stage stores the items in chained atomic batches and returns the manifest for
@@ -91,6 +112,7 @@ func (f *Fetcher) stage(ctx context.Context, t *task, entries []entry) (*ledgerl
 		Deadline:         timestamppb.New(t.read.Deadline()),
 		ExpiresInSeconds: int32(t.read.ExpiresIn / time.Second),
 		SealedAt:         timestamppb.Now(),
+		Traceparent:      t.traceparent,
 	}
 	if !t.read.CreatedAt.IsZero() {
 		manifest.CreatedAt = timestamppb.New(t.read.CreatedAt)
@@ -110,7 +132,9 @@ func (f *Fetcher) stage(ctx context.Context, t *task, entries []entry) (*ledgerl
 		}
 		// Each batch expects the last sequence of the one before: a chain that
 		// anybody else writes into breaks.
+		crashpoint.Before(crashpoint.FetcherStage)
 		last, err := cas.PutBatch(ctx, f.js, f.pipe, subj, payloads, manifest.GetLastSequence())
+		crashpoint.After(crashpoint.FetcherStage)
 		if err != nil {
 			return nil, err
 		}
@@ -118,6 +142,7 @@ func (f *Fetcher) stage(ctx context.Context, t *task, entries []entry) (*ledgerl
 			manifest.FirstSequence = last - uint64(len(payloads)) + 1
 		}
 		manifest.LastSequence = last
+		f.metrics.ItemsPublished.Add(float64(len(payloads)))
 		payloads = payloads[:0]
 	}
 	manifest.Digest = digest.Sum(nil)
@@ -141,13 +166,17 @@ func encodeItem(e entry, position uint32) ([]byte, error) {
 func (f *Fetcher) discard(ctx context.Context, t *task, logger zerolog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if err := f.pipe.Purge(ctx, jetstream.WithPurgeSubject(subject.Items(t.job, t.attempt))); err != nil {
+	crashpoint.Before(crashpoint.FetcherDiscard)
+	err := f.pipe.Purge(ctx, jetstream.WithPurgeSubject(subject.Items(t.job, t.attempt)))
+	crashpoint.After(crashpoint.FetcherDiscard)
+	if err != nil {
 		logger.Warn().Err(err).Str("attempt", t.attempt).Msg(logevent.AttemptNotPurged)
 	}
 }
 
 // noteSealed is note for a sealed job, unless a consumer has written more already.
 func (f *Fetcher) noteSealed(ctx context.Context, t *task, m *ledgerlinev1.Manifest, logger zerolog.Logger) {
+	crashpoint.Before(crashpoint.FetcherSealed)
 	_, err := f.jobs.Update(ctx, t.job, func(s *ledgerlinev1.JobState) error {
 		s.Total = m.GetCount()
 		s.SealedAt = m.GetSealedAt()
@@ -158,6 +187,7 @@ func (f *Fetcher) noteSealed(ctx context.Context, t *task, m *ledgerlinev1.Manif
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.FetcherSealed)
 	if err != nil {
 		logger.Warn().Err(err).Msg(logevent.StateNotWritten)
 	}
@@ -174,12 +204,20 @@ func (f *Fetcher) manifest(ctx context.Context, job uuid.UUID) (*ledgerlinev1.Ma
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the manifest of job %s: %w", job, err)
 	}
-	manifest := new(ledgerlinev1.Manifest)
-	if err := proto.Unmarshal(msg.Data, manifest); err != nil {
-		return nil, 0, fmt.Errorf("the manifest of job %s is unreadable: %w", job, err)
-	}
-	if manifest.GetMinReader() > ledger.Version {
-		return nil, 0, fmt.Errorf("the manifest of job %s: %w", job, ledger.ErrNewer)
+	manifest, err := decodeManifest(job, msg.Data)
+	if err != nil {
+		return nil, 0, err
 	}
 	return manifest, msg.Sequence, nil
+}
+
+func decodeManifest(job uuid.UUID, data []byte) (*ledgerlinev1.Manifest, error) {
+	manifest := new(ledgerlinev1.Manifest)
+	if err := proto.Unmarshal(data, manifest); err != nil {
+		return nil, fmt.Errorf("the manifest of job %s is unreadable: %w", job, err)
+	}
+	if manifest.GetMinReader() > ledger.Version {
+		return nil, fmt.Errorf("the manifest of job %s: %w", job, ledger.ErrNewer)
+	}
+	return manifest, nil
 }

@@ -2,15 +2,18 @@ package fetcher
 
 import (
 	"context"
+	"os"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
 	"github.com/ledgerline/ledgerline/pkg/host"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/program"
 	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 	"github.com/ledgerline/ledgerline/pkg/upstream"
 )
 
@@ -28,15 +31,16 @@ func (s Settings) Validate() config.Faults {
 
 // FromSettings is New for groups of settings. closeClients is called once Run has
 // returned.
-func FromSettings(conn *nats.Conn, streams config.Streams, p config.Pleo, f config.Fetcher, logger zerolog.Logger) (fetcher *Fetcher, closeClients func(), err error) {
+func FromSettings(conn *nats.Conn, streams config.Streams, p config.Pleo, f config.Fetcher, m *metrics.Set, traces *tracing.Tracer, logger zerolog.Logger) (fetcher *Fetcher, closeClients func(), err error) {
 	clients, err := upstream.New(upstream.Options{
 		Settings: p, Conn: conn, Replicas: streams.Replicas, UserAgent: "ledgerline-fetcher", Logger: logger,
+		Observe: metrics.OrNew(m).PleoCalled,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	fetcher, err = New(Config{
-		Conn: conn, Pleo: clients, Logger: logger,
+		Conn: conn, Pleo: clients, Logger: logger, Metrics: m, Traces: traces,
 		Topology:  topology.Options{Replicas: streams.Replicas, Lease: streams.Lease, LedgerMaxAge: streams.LedgerMaxAge},
 		Order:     Order(f.Order),
 		StartJobs: f.StartJobs, APITimeout: topology.APITimeout(streams.Lease),
@@ -50,13 +54,19 @@ func FromSettings(conn *nats.Conn, streams config.Streams, p config.Pleo, f conf
 
 // Serve is the whole program: HTTP, NATS and the fetcher, until ctx ends.
 func Serve(ctx context.Context, s *Settings, rt *program.Runtime) error {
+	shown := metrics.New("fetcher", rt.Version)
+	traces, err := tracing.New("fetcher", rt.Version, os.Getenv, rt.Log)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
 	return host.Run(ctx, host.Options{
-		HTTP: s.Service.HTTP, Logger: rt.Log,
+		HTTP: s.Service.HTTP, Logger: rt.Log, Metrics: shown,
 		Connect: func(ctx context.Context) (*nats.Conn, error) {
 			return natsconn.Connect(ctx, s.Service.NATS, natsconn.Options{Name: "ledgerline-fetcher", Logger: rt.Log})
 		},
 		Build: func(_ context.Context, conn *nats.Conn) ([]host.Worker, func(), error) {
-			f, closeClients, err := FromSettings(conn, s.Service.Streams, s.Pleo, s.Fetcher, rt.Log)
+			f, closeClients, err := FromSettings(conn, s.Service.Streams, s.Pleo, s.Fetcher, shown, traces, rt.Log)
 			return []host.Worker{f}, closeClients, err
 		},
 	})

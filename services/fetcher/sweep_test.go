@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
@@ -25,8 +26,15 @@ func within(t *testing.T) context.Context {
 
 func opened(t *testing.T) *Fetcher {
 	t.Helper()
-	js := natstest.Start(t).JetStream(t)
-	const lease = 2 * time.Second
+	return openedAt(t, natstest.Start(t), testLease)
+}
+
+// testLease is long for tests that take by hand: nothing is handed out twice.
+const testLease = time.Minute
+
+func openedAt(t *testing.T, srv *natstest.Server, lease time.Duration) *Fetcher {
+	t.Helper()
+	js := srv.JetStream(t)
 	f, err := New(Config{
 		Conn: js.Conn(), Logger: zerolog.Nop(), Order: OrderEntry,
 		Topology: topology.Options{Replicas: 1, Lease: lease}, APITimeout: topology.APITimeout(lease),
@@ -116,13 +124,17 @@ func TestFirstSealWins(t *testing.T) {
 	if n := f.stored(t, subject.Items(job, "SECOND")); n != 0 {
 		t.Errorf("%d items of the loser are left", n)
 	}
-	// A later run takes the place of the first.
+	// A later run takes the place of the first, whose manifest may be in a worker's
+	// hand.
 	third := &task{job: job, company: company, run: 2, attempt: "THIRD"}
 	if err := f.seal(within(t), third, entriesOf(2), zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
-	if n := f.stored(t, subject.Ready(job)); n != 1 {
-		t.Errorf("%d manifests are stored, want 1", n)
+	if n := f.stored(t, subject.Ready(job)); n != 2 {
+		t.Errorf("%d manifests are stored, want 2", n)
+	}
+	if manifest, _, err = f.manifest(within(t), job); err != nil || manifest.GetAttempt() != "THIRD" {
+		t.Errorf("the manifest is of drain %s: %v", manifest.GetAttempt(), err)
 	}
 }
 
@@ -157,9 +169,13 @@ func TestSweepPublishesLostEventsAgain(t *testing.T) {
 	if _, err := f.js.Publish(within(t), subject.Ready(sealed), manifest); err != nil {
 		t.Fatal(err)
 	}
-	for _, age := range []time.Duration{lostAge / 2, lostAge + time.Minute} {
-		if err := f.recoverLost(within(t), time.Now().Add(age)); err != nil {
+	for _, age := range []time.Duration{lostLeases * testLease / 2, lostAge + time.Minute} {
+		young, err := f.recoverLost(within(t), time.Now().Add(age))
+		if err != nil {
 			t.Fatal(err)
+		}
+		if young != (age < lostAge) {
+			t.Errorf("after %s the streams are young: %t", age, young)
 		}
 	}
 	msg, _, err := f.next(within(t))
@@ -171,5 +187,84 @@ func TestSweepPublishesLostEventsAgain(t *testing.T) {
 	}
 	if more, _, err := f.next(within(t)); more != nil || err != nil {
 		t.Errorf("a further event came: %v", err)
+	}
+}
+
+// A stream that was made anew has lost what the bucket tells of: the events of open
+// jobs come again at once, not after the time that a drain may take.
+func TestSweepPublishesAtOnceWhatARenewedStreamHasLost(t *testing.T) {
+	t.Parallel()
+	f := opened(t)
+	lost := uuid.New()
+	if _, err := f.jobs.Update(within(t), lost, func(s *ledgerlinev1.JobState) error {
+		s.Phase, s.CompanyId, s.Run = ledgerlinev1.JobPhase_JOB_PHASE_ACTIVE, uuid.NewString(), 1
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.recoverLost(within(t), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if msg, _, err := f.next(within(t)); msg != nil || err != nil {
+		t.Fatalf("an event came before anything was lost: %v", err)
+	}
+	if err := f.js.DeleteStream(within(t), subject.StreamPipe); err != nil {
+		t.Fatal(err)
+	}
+	if err := topology.Ensure(within(t), f.js, f.config.Topology, zerolog.Nop()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.recoverLost(within(t), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	msg, _, err := f.next(within(t))
+	if err != nil || msg == nil {
+		t.Fatalf("no event came: %v", err)
+	}
+	if job, _, err := readEvent("", msg.Data()); err != nil || job != lost {
+		t.Errorf("the event of job %s came, want %s: %v", job, lost, err)
+	}
+}
+
+// The event of a job that has ended tells the bucket how, where the bucket does not
+// know: else the company's next job would wait for it.
+func TestTheEndOfAJobIsToldAgain(t *testing.T) {
+	t.Parallel()
+	f := opened(t)
+	job, company := uuid.New(), uuid.New()
+	tenure, err := f.ledger.Claim(within(t), ledger.ClaimRequest{Company: company, Job: job, Run: 1, Worker: "gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tenure.Append(within(t), &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{
+		Phase: ledgerlinev1.JobPhase_JOB_PHASE_PARKED, Reason: "a reason",
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.jobs.Update(within(t), job, func(s *ledgerlinev1.JobState) error {
+		s.Phase, s.CompanyId, s.Run = ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, company.String(), 1
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if task, err := f.accept(within(t), job); task != nil || err != nil {
+		t.Fatalf("the event is work: %v", err)
+	}
+	state, _, err := f.jobs.Get(within(t), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state.GetPhase() != ledgerlinev1.JobPhase_JOB_PHASE_PARKED || state.GetReason() != "a reason" || state.GetEndedAt() == nil {
+		t.Errorf("the bucket tells %v", state)
+	}
+	// What an operator has asked for since stands.
+	if _, err := f.jobs.Update(within(t), job, func(s *ledgerlinev1.JobState) error {
+		s.Phase, s.Run = ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, 2
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if task, err := f.accept(within(t), job); task == nil || err != nil {
+		t.Errorf("a retry is no work: %v", err)
 	}
 }

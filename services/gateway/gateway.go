@@ -13,12 +13,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/parked"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -58,11 +61,18 @@ type Config struct {
 	// PollInterval is the time between polls of all gateways together; 0 polls at
 	// the start only.
 	PollInterval time.Duration
+	// ReadsPayload is true where a job's payload will be read: that the credential
+	// may read it is looked at before the job is started.
+	ReadsPayload bool
 	// SigningKeys gives the keys that a webhook may be signed with, at each
 	// webhook anew; nil or none refuses every webhook.
 	SigningKeys func() ([][]byte, error)
 	// APITimeout bounds one NATS request; below the lease.
 	APITimeout time.Duration
+	// Metrics are counted on; nil for nobody.
+	Metrics *metrics.Set
+	// Traces gets the spans; nil for nobody.
+	Traces *tracing.Tracer
 }
 
 // Gateway is one gateway process. Run may be called once; Handler answers before
@@ -102,6 +112,7 @@ func New(c Config) (*Gateway, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
+	c.Metrics = metrics.OrNew(c.Metrics)
 	js, err := jetstream.New(c.Conn, jetstream.WithDefaultTimeout(c.APITimeout))
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
@@ -148,6 +159,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	running.Go(func() { g.wake(ctx) })
 	running.Go(func() { g.listen(ctx) })
 	running.Go(func() { g.announceStart(ctx) })
+	running.Go(func() { g.keep(ctx) })
 	g.take(ctx)
 	return nil
 }
@@ -190,7 +202,10 @@ func (g *Gateway) store(ctx context.Context, subj string, d detection) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.config.APITimeout)
 	defer cancel()
-	if _, err := g.js.Publish(ctx, subj, data); err != nil {
+	crashpoint.Before(crashpoint.GatewayStore)
+	_, err = g.js.Publish(ctx, subj, data)
+	crashpoint.After(crashpoint.GatewayStore)
+	if err != nil {
 		return fmt.Errorf("store the detection %s: %w", subj, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/topology"
 )
 
 // standing is how a job stands here.
@@ -107,6 +109,15 @@ func (h *here) visit(s *ledgerlinev1.JobState, removed bool) (freed uuid.UUID) {
 	return uuid.Nil
 }
 
+// forget forgets every job, when the bucket that told of them is gone: what is
+// known of them must be learnt anew.
+func (h *here) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.jobs)
+	clear(h.open)
+}
+
 // job tells how a job stands here.
 func (h *here) job(job uuid.UUID) knownJob {
 	h.mu.Lock()
@@ -157,6 +168,21 @@ func (g *Gateway) watch(ctx context.Context) {
 			pause(ctx, pullPause)
 		}
 	}
+}
+
+// keep makes anew what is gone of the streams and the bucket, and then begins as at a
+// start: with the poll that also takes up what is in progress at Pleo and not known
+// here. With the queue of detections the clock of the polls is gone too.
+func (g *Gateway) keep(ctx context.Context) {
+	topology.Keep(ctx, g.js, g.config.Topology, g.logger, func(names []string) {
+		if slices.Contains(names, "KV_"+subject.BucketJobs) {
+			g.here.forget()
+			if err := g.jobs.List(ctx, g.here.learn); err != nil && ctx.Err() == nil {
+				g.logger.Warn().Err(err).Msg(logevent.StatesUnwatched)
+			}
+		}
+		g.announceStart(ctx)
+	})
 }
 
 // wakes are the companies to look at because a job of theirs has ended. Every

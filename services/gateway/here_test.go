@@ -53,34 +53,47 @@ func TestACompanyIsFreedOnce(t *testing.T) {
 	}
 }
 
-func TestReadinessIsAskedOnceASecond(t *testing.T) {
+// A job is started on a fresh word only: a sink that was ready a moment ago may be
+// away now. A refusal holds for a second.
+func TestReadinessIsFreshAndARefusalHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
+		var answer error
 		away := errors.New("away")
-		r := &readiness{check: func(context.Context) error { asked++; return away }}
-		for range 10 {
-			if err := r.ask(t.Context()); !errors.Is(err, away) {
-				t.Fatal(err)
+		r := &readiness{check: func(context.Context) error { asked++; return answer }}
+		for n := range 3 {
+			if err := r.ask(t.Context()); err != nil || asked != n+1 {
+				t.Errorf("question %d: %v, asked %d times", n+1, err, asked)
 			}
 		}
-		if asked != 1 {
-			t.Errorf("asked %d times in one moment", asked)
+		answer = away
+		for range 10 {
+			if err := r.ask(t.Context()); !errors.Is(err, away) {
+				t.Fatalf("the sink is away, and the answer is %v", err)
+			}
 		}
-		pause(t.Context(), readyFor)
-		away = nil
-		if err := r.ask(t.Context()); err != nil || asked != 2 {
+		if asked != 4 {
+			t.Errorf("asked %d times, want 4: a refusal holds", asked)
+		}
+		pause(t.Context(), awayFor)
+		answer = nil
+		if err := r.ask(t.Context()); err != nil || asked != 5 {
 			t.Errorf("after a second: %v, asked %d times", err, asked)
 		}
 		// What ended with its asker says nothing about the sink.
-		pause(t.Context(), readyFor)
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		away = errors.New("gone")
+		answer = errors.New("gone")
 		_ = r.ask(gone)
-		away = nil
+		answer = nil
 		if err := r.ask(t.Context()); err != nil {
 			t.Errorf("an asker's end was kept: %v", err)
+		}
+		// A question that began after a caller came answers that one too.
+		r.began, asked = time.Now().Add(time.Minute), 0
+		if err := r.ask(t.Context()); err != nil || asked != 0 {
+			t.Errorf("a later question's answer was not taken: %v, asked %d times", err, asked)
 		}
 	})
 }

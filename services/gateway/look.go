@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
@@ -173,6 +174,7 @@ func (g *Gateway) listAll(ctx context.Context, company uuid.UUID, q pleo.JobsQue
 	if err != nil {
 		return nil, 0, err
 	}
+	crashpoint.Before(crashpoint.GatewayList)
 	stats, err := client.EachJob(ctx, q, func(page []pleo.Job) error {
 		for _, job := range page {
 			// A state that was not asked for is none that we know what to do with.
@@ -190,6 +192,7 @@ func (g *Gateway) listAll(ctx context.Context, company uuid.UUID, q pleo.JobsQue
 		}
 		return nil
 	})
+	crashpoint.After(crashpoint.GatewayList)
 	return jobs, stats.Pages, err
 }
 

@@ -402,6 +402,8 @@ type fakePleo struct {
 	posted func(w http.ResponseWriter, job *fakeJob) bool
 	// reading may answer a read of a job.
 	reading func(w http.ResponseWriter, job *fakeJob) bool
+	// exporting may answer a read of a job's payload.
+	exporting func(w http.ResponseWriter, job *fakeJob) bool
 	// listing may answer a listing.
 	listing func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -422,6 +424,7 @@ func newFakePleo(t *testing.T) *fakePleo {
 	mux.HandleFunc("GET /v3/export-jobs", p.list)
 	mux.HandleFunc("GET /v3/export-jobs/{id}", p.read)
 	mux.HandleFunc("POST /v3/export-job-events", p.post)
+	mux.HandleFunc("GET /v3/export-items", p.payload)
 	web := httptest.NewServer(mux)
 	t.Cleanup(web.Close)
 	p.url = web.URL
@@ -615,6 +618,24 @@ func (p *fakePleo) read(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"data": job.view()})
+}
+
+func (p *fakePleo) payload(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note(r, "")
+	job := p.find(r.URL.Query().Get("job_id"))
+	if job == nil {
+		refuse(w, http.StatusNotFound, "EXPORT_NOT_FOUND")
+		return
+	}
+	p.owned(r, job.company)
+	if p.exporting != nil && p.exporting(w, job) {
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{
+		"data": []any{}, "pagination": map[string]any{"hasNextPage": false, "hasPreviousPage": false},
+	})
 }
 
 func (p *fakePleo) post(w http.ResponseWriter, r *http.Request) {

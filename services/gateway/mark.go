@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
@@ -98,7 +99,10 @@ func (g *Gateway) mark(ctx context.Context, job candidate, logger zerolog.Logger
 	}
 	state.Deadline = timestamppb.New(job.Deadline())
 	written := time.Now()
-	if err := g.jobs.Replace(ctx, job.id, state, revision); err != nil {
+	crashpoint.Before(crashpoint.GatewayMark)
+	err = g.jobs.Replace(ctx, job.id, state, revision)
+	crashpoint.After(crashpoint.GatewayMark)
+	if err != nil {
 		if errors.Is(err, jobstate.ErrChanged) {
 			return nil, nil, errHeld
 		}
@@ -143,6 +147,7 @@ func (m *mark) renew(ctx context.Context, written time.Time) {
 // update changes the job's state while it is this gateway's, and keeps what an
 // operator has asked for meanwhile.
 func (m *mark) update(ctx context.Context, change func(*ledgerlinev1.JobState)) error {
+	crashpoint.Before(crashpoint.GatewayState)
 	_, err := m.g.jobs.Update(ctx, m.job, func(s *ledgerlinev1.JobState) error {
 		if !jobstate.Starting(s) || s.GetWorker() != m.g.config.Name {
 			return errMarkLost
@@ -150,6 +155,7 @@ func (m *mark) update(ctx context.Context, change func(*ledgerlinev1.JobState)) 
 		change(s)
 		return nil
 	})
+	crashpoint.After(crashpoint.GatewayState)
 	return err
 }
 
@@ -163,7 +169,7 @@ func (m *mark) stop() {
 // it already, or even a consumer.
 func (m *mark) handOn(ctx context.Context) {
 	m.stop()
-	err := m.update(ctx, func(s *ledgerlinev1.JobState) { s.Worker = "" })
+	err := m.update(ctx, func(s *ledgerlinev1.JobState) { s.Worker, s.Reason = "", "" })
 	if err != nil && !errors.Is(err, errMarkLost) {
 		// The detection is acked all the same: the fetcher writes the state anew.
 		m.logger.Warn().Err(err).Msg(logevent.StateNotWritten)

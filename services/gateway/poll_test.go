@@ -14,6 +14,7 @@ import (
 // pendingOnly begins every poll's call: those of a look name their company.
 const pendingOnly = "GET /v3/export-jobs?limit=2&statuses=pending"
 
+// Trap 36: a webhook that never came, or never again, loses no job.
 func TestThePollFindsWhatNoWebhookTold(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -37,7 +38,7 @@ func TestThePollFindsWhatNoWebhookTold(t *testing.T) {
 	}
 }
 
-// With one company set, nothing else is asked about (trap 24: by its real name).
+// With one company set, nothing else is asked about (trap 38; trap 24: by its real name).
 func TestThePollOfOneCompany(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	"github.com/ledgerline/ledgerline/pkg/lease"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
@@ -125,10 +126,14 @@ func (g *Gateway) handle(ctx context.Context, msg jetstream.Msg, taken time.Time
 	trouble := !asked || !wait.expected
 	switch {
 	case err == nil:
+		crashpoint.Before(crashpoint.GatewayAck)
 		err = msg.DoubleAck(settle)
+		crashpoint.After(crashpoint.GatewayAck)
 	case ctx.Err() != nil && trouble:
 		// Stopping: another replica goes on at once.
+		crashpoint.Before(crashpoint.GatewayReturn)
 		err = msg.Nak()
+		crashpoint.After(crashpoint.GatewayReturn)
 	default:
 		delay := retryDelay(msg)
 		if asked && wait.in > 0 {
@@ -141,7 +146,9 @@ func (g *Gateway) handle(ctx context.Context, msg jetstream.Msg, taken time.Time
 			event = logger.Warn()
 		}
 		event.Err(err).Dur("retry_in", delay).Msg(logevent.JobLeftAlone)
+		crashpoint.Before(crashpoint.GatewayDelay)
 		err = msg.NakWithDelay(delay)
+		crashpoint.After(crashpoint.GatewayDelay)
 	}
 	if err != nil {
 		// The lease runs out and the detection comes again: nothing is lost.

@@ -13,6 +13,7 @@ import (
 // Two gateways, webhooks to both (each twice, in any order) and polls, 50 companies
 // with three jobs each: every job is started once, by age, and never two of a
 // company at a time. The upstream of these tests notes a start that is too early.
+// Trap 10.
 func TestTwoGatewaysStartEachJobOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	const companies, each = 50, 3

@@ -9,38 +9,42 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/topology"
 )
 
-// readyFor is how long an answer holds: many companies' jobs start at the same
-// time, and the sink need not be asked for each.
-const readyFor = time.Second
+// awayFor is how long a refusal holds: thousands of companies may wait for a sink
+// that is away, and it need not be asked for each.
+const awayFor = time.Second
 
 // readiness asks whether a job that is started now would get on.
 type readiness struct {
 	check func(ctx context.Context) error
 
-	mu  sync.Mutex
-	at  time.Time
-	err error
+	mu    sync.Mutex
+	began time.Time // when the last question was asked
+	at    time.Time // when it was answered
+	err   error
 }
 
-// ask is nil when the sink and the streams were ready within readyFor. Callers that
-// come together wait for one question.
+// ask is nil when the sink and the streams were ready after it was called: a job is
+// not started on an older word. Callers that come together share a question: those
+// that come during one wait for the next.
 func (r *readiness) ask(ctx context.Context) error {
+	came := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.at.IsZero() && time.Since(r.at) < readyFor {
+	if r.began.After(came) || r.err != nil && time.Since(r.at) < awayFor {
 		return r.err
 	}
+	began := time.Now()
 	err := r.check(ctx)
 	if ctx.Err() != nil {
 		return err // says something about the asker
 	}
-	r.at, r.err = time.Now(), err
+	r.began, r.at, r.err = began, time.Now(), err
 	return err
 }
 
 // checkReady asks the sink and looks for the streams. Whether the credential works,
-// with the scope to read jobs, shows when the job is read, before anything is
-// posted.
+// with the scopes that the job will need, shows when the job and its payload are
+// asked for, before anything is posted.
 func (g *Gateway) checkReady(ctx context.Context) error {
 	streams, cancel := context.WithTimeout(ctx, g.config.APITimeout)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -13,11 +14,13 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/config"
 	"github.com/ledgerline/ledgerline/pkg/host"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/program"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 	"github.com/ledgerline/ledgerline/pkg/upstream"
 )
 
@@ -27,6 +30,8 @@ type Settings struct {
 	Pleo    config.Pleo    `embed:""`
 	Sink    config.Sink    `embed:""`
 	Gateway config.Gateway `embed:""`
+
+	PayloadReads config.PayloadReads `embed:""`
 }
 
 // Validate returns the faults that no group sees alone.
@@ -40,6 +45,12 @@ type Groups struct {
 	Pleo    config.Pleo
 	Sink    config.Sink
 	Gateway config.Gateway
+	// PayloadReads are those of the fetchers and consumers.
+	PayloadReads config.PayloadReads
+	// Metrics are counted on; nil for nobody.
+	Metrics *metrics.Set
+	// Traces gets the spans; nil for nobody.
+	Traces *tracing.Tracer
 }
 
 // FromSettings is New for groups of settings. The sink is opened here, to be asked
@@ -54,6 +65,7 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (gateway *Ga
 	}
 	clients, err := upstream.New(upstream.Options{
 		Settings: g.Pleo, Conn: conn, Replicas: g.Streams.Replicas, UserAgent: "ledgerline-gateway", Logger: logger,
+		Observe: metrics.OrNew(g.Metrics).PleoCalled,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -79,8 +91,11 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (gateway *Ga
 		Name:         program.ProcessName("gateway"),
 		Company:      company,
 		PollInterval: g.Gateway.PollInterval,
+		ReadsPayload: g.PayloadReads.Any(),
 		SigningKeys:  g.Gateway.SigningKeys,
 		APITimeout:   topology.APITimeout(g.Streams.Lease),
+		Metrics:      g.Metrics,
+		Traces:       g.Traces,
 	})
 	if err != nil {
 		cleanup()
@@ -92,14 +107,21 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (gateway *Ga
 // Serve is the whole program: HTTP, NATS and the gateway, until ctx ends.
 func Serve(ctx context.Context, s *Settings, rt *program.Runtime) error {
 	var late Late
+	shown := metrics.New("gateway", rt.Version)
+	traces, err := tracing.New("gateway", rt.Version, os.Getenv, rt.Log)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
 	return host.Run(ctx, host.Options{
-		HTTP: s.Service.HTTP, Logger: rt.Log, Handler: &late,
+		HTTP: s.Service.HTTP, Logger: rt.Log, Handler: &late, Metrics: shown,
 		Connect: func(ctx context.Context) (*nats.Conn, error) {
 			return natsconn.Connect(ctx, s.Service.NATS, natsconn.Options{Name: "ledgerline-gateway", Logger: rt.Log})
 		},
 		Build: func(_ context.Context, conn *nats.Conn) ([]host.Worker, func(), error) {
 			g, cleanup, err := FromSettings(conn, Groups{
-				Streams: s.Service.Streams, Pleo: s.Pleo, Sink: s.Sink, Gateway: s.Gateway,
+				Streams: s.Service.Streams, Pleo: s.Pleo, Sink: s.Sink, Gateway: s.Gateway, PayloadReads: s.PayloadReads,
+				Metrics: shown, Traces: traces,
 			}, rt.Log)
 			if err == nil {
 				late.Set(g)

@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
 const (
@@ -53,11 +56,16 @@ func (g *Gateway) start(ctx context.Context, job candidate, logger zerolog.Logge
 		return outcome{}, fmt.Errorf("mark job %s: %w", job.ID, err)
 	}
 	defer m.stop()
-	posted, err := claim(held, client, job)
+	traced, span := g.config.Traces.Start(tracing.Continue(held, job.id, ""), tracing.SpanStart,
+		tracing.Text(tracing.AttrJob, job.ID), tracing.Text(tracing.AttrCompany, job.company.String()))
+	posted, err := g.claim(traced, client, job)
 	if err != nil {
+		span.End(err)
 		return g.notStarted(ctx, held, m, job, err, logger)
 	}
-	if err := g.publish(held, job); err != nil {
+	err = g.publish(traced, job)
+	span.End(err)
+	if err != nil {
 		return outcome{}, fmt.Errorf("publish the event of job %s: %w", job.ID, err)
 	}
 	m.handOn(ctx)
@@ -71,7 +79,7 @@ func (g *Gateway) start(ctx context.Context, job candidate, logger zerolog.Logge
 
 // claim makes the job in_progress at Pleo, once. posted tells whether this call
 // posted "started".
-func claim(ctx context.Context, client *pleo.Client, job candidate) (posted bool, err error) {
+func (g *Gateway) claim(ctx context.Context, client *pleo.Client, job candidate) (posted bool, err error) {
 	// Read right before the post: the listing, and much more a webhook, is a
 	// snapshot (trap 9), and a job that was started must not be started again on
 	// resume (trap 7).
@@ -79,7 +87,12 @@ func claim(ctx context.Context, client *pleo.Client, job candidate) (posted bool
 	if err != nil || running {
 		return false, err
 	}
+	if err := g.mayRead(ctx, client, job); err != nil {
+		return false, err
+	}
+	crashpoint.Before(crashpoint.GatewayStart)
 	err = client.PostJobEvent(ctx, pleo.JobEvent{JobID: job.ID, Event: pleo.EventStarted})
+	crashpoint.After(crashpoint.GatewayStart)
 	var refusal *pleo.APIError
 	switch {
 	case err == nil:
@@ -92,6 +105,24 @@ func claim(ctx context.Context, client *pleo.Client, job candidate) (posted bool
 		return false, fmt.Errorf("start job %s: %w", job.ID, err)
 	}
 	return posted, seen(ctx, client, job, err)
+}
+
+// mayRead sees that the credential has the scope for the job's payload: a job that
+// is started without it would be lost to the fetcher's first page. Whatever else
+// Pleo answers is the fetcher's to judge, which tells the bookkeeper of it.
+func (g *Gateway) mayRead(ctx context.Context, client *pleo.Client, job candidate) error {
+	if !g.config.ReadsPayload {
+		return nil
+	}
+	err := client.ReadsExportItems(ctx, job.ID)
+	if err == nil || isStatus(err, http.StatusForbidden, http.StatusUnauthorized) {
+		return err
+	}
+	var refusal *pleo.APIError
+	if ctx.Err() == nil && errors.As(err, &refusal) {
+		return nil
+	}
+	return err
 }
 
 // seen waits until Pleo shows the job in progress. 202 promises no more than that
@@ -156,15 +187,23 @@ func (g *Gateway) notStarted(ctx, held context.Context, m *mark, job candidate, 
 		// The credential or a scope of it, not the job: left alone until somebody
 		// has mended it.
 		logger.Error().Err(err).Msg(logevent.JobLeftAlone)
+		reason := "not started: " + err.Error()
+		if noteErr := m.update(ctx, func(s *ledgerlinev1.JobState) { s.Reason = reason }); noteErr != nil {
+			logger.Warn().Err(noteErr).Msg(logevent.StateNotWritten) // it decides nothing
+		}
 		return outcome{JobID: job.ID, Action: waiting, Reason: err.Error()}, leftAlone(retryMost, "job %s: %v", job.ID, err)
 	}
 	reason := "Pleo refuses: " + err.Error()
-	if err := g.parked.Job(ctx, job.id, job.company, reason); err != nil {
+	crashpoint.Before(crashpoint.GatewayPark)
+	err = g.parked.Job(ctx, job.id, job.company, reason)
+	crashpoint.After(crashpoint.GatewayPark)
+	if err != nil {
 		return outcome{}, err
 	}
 	if err := m.end(ctx, ledgerlinev1.JobPhase_JOB_PHASE_PARKED, reason); err != nil {
 		return outcome{}, err
 	}
+	g.config.Metrics.JobEnded(ledgerlinev1.JobPhase_JOB_PHASE_PARKED)
 	logger.Error().Str("reason", reason).Msg(logevent.JobParked)
 	return outcome{}, errAgain
 }
@@ -190,7 +229,14 @@ func (g *Gateway) publish(ctx context.Context, job candidate) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.config.APITimeout)
 	defer cancel()
-	_, err = g.js.Publish(ctx, subject.JobStarted, event)
+	msg := nats.NewMsg(subject.JobStarted)
+	msg.Data = event
+	if traceparent := tracing.Traceparent(ctx); traceparent != "" {
+		msg.Header.Set(subject.HeaderTraceparent, traceparent)
+	}
+	crashpoint.Before(crashpoint.GatewayPublish)
+	_, err = g.js.PublishMsg(ctx, msg)
+	crashpoint.After(crashpoint.GatewayPublish)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -317,6 +318,64 @@ func TestARefusedStart(t *testing.T) {
 			info, err := b.stream(subject.StreamParked).Info(b.ctx())
 			if err != nil || info.State.Msgs != 1 {
 				t.Errorf("%v jobs are parked, want 1: %v", info.State.Msgs, err)
+			}
+		})
+	}
+}
+
+// A job whose payload the credential may not read is left alone,
+// and said so, until it may; it would be parked by the fetcher otherwise, with its
+// hour running. Everything else that Pleo answers there is the fetcher's to judge.
+func TestAMissingPayloadScopeLeavesTheJobAlone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		status  int
+		reads   bool
+		started bool
+	}{
+		{"forbidden", http.StatusForbidden, true, false},
+		{"forbidden and not needed", http.StatusForbidden, false, true},
+		{"a contra account is missing", http.StatusBadRequest, true, true},
+		{"granted", http.StatusOK, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			company := uuid.New()
+			job := b.pleo.add(company, "pending")
+			b.pleo.set(func(p *fakePleo) {
+				p.exporting = func(w http.ResponseWriter, _ *fakeJob) bool {
+					if c.status != http.StatusOK {
+						refuse(w, c.status, "SOME_TYPE")
+					}
+					return c.status != http.StatusOK
+				}
+			})
+			b.start(func(config *Config) { config.ReadsPayload = c.reads })
+			if c.started {
+				b.wantEvent(job)
+			} else {
+				b.waitState(job, func(s *ledgerlinev1.JobState) bool {
+					return jobstate.Starting(s) && strings.Contains(s.GetReason(), "not started: ") && strings.Contains(s.GetReason(), "403 SOME_TYPE")
+				})
+				b.log.Wait(logevent.JobLeftAlone)
+				b.noEvents()
+				if got := b.pleo.job(job).started; got != 0 {
+					t.Errorf("the job was started %d times", got)
+				}
+				// Somebody grants the scope, and the next look starts the job.
+				b.pleo.set(func(p *fakePleo) { p.exporting = nil })
+				b.announce(createdHook(job, company))
+				b.wantEvent(job)
+				b.waitState(job, func(s *ledgerlinev1.JobState) bool { return s.GetReason() == "" && s.GetWorker() == "" })
+			}
+			if got := b.pleo.job(job).started; got != 1 {
+				t.Errorf("the job was started %d times", got)
+			}
+			asked := b.pleo.count("GET /v3/export-items?job_id=" + job.String() + "&limit=1")
+			if c.reads == (asked == 0) {
+				t.Errorf("the payload was asked for %d times", asked)
 			}
 		})
 	}

@@ -12,16 +12,14 @@ import (
 	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/crashpoint"
+	"github.com/ledgerline/ledgerline/pkg/endpoint"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
-const (
-	// serviceVersion is that of the endpoint's requests and answers.
-	serviceVersion = "1.0.0"
-	// maxRequestBytes bounds what is read of a check; one has less than 100 bytes.
-	maxRequestBytes = 4 << 10
-)
+// maxRequestBytes bounds what is read of a check; one has less than 100 bytes.
+const maxRequestBytes = 4 << 10
 
 // request is a check: of a company, or of a job, whose company may be named too:
 // where companies have credentials of their own and there is no default one, it
@@ -36,35 +34,14 @@ type request struct {
 // A request goes through the queue like every other detection, so there is one way
 // to a start; whichever gateway takes it answers to the asker.
 func (g *Gateway) listen(ctx context.Context) {
-	for {
-		service, err := g.offer(ctx)
-		if err == nil {
-			<-ctx.Done()
-			err = service.Stop()
-		}
-		if err != nil && !g.config.Conn.IsClosed() {
-			g.logger.Warn().Err(err).Msg(logevent.EndpointFailed)
-		}
-		if !pause(ctx, pullPause) {
-			return
-		}
-	}
-}
-
-func (g *Gateway) offer(ctx context.Context) (micro.Service, error) {
-	service, err := micro.AddService(g.config.Conn, micro.Config{
-		Name: subject.ServiceGateway, Version: serviceVersion,
-		Description: "Starts a company's next export job",
-		Metadata:    map[string]string{"gateway": g.config.Name, "company": subject.Scope(g.config.Company)},
+	endpoint.Offer(ctx, endpoint.Service{
+		Conn: g.config.Conn, Name: subject.ServiceGateway, Description: "Starts a company's next export job", Logger: g.logger,
+		Metadata: map[string]string{"gateway": g.config.Name, "company": subject.Scope(g.config.Company)},
+		Endpoints: []endpoint.Endpoint{{
+			Name: "check", Subject: subject.GatewayCheck,
+			Handle: micro.HandlerFunc(func(r micro.Request) { g.ask(ctx, r) }),
+		}},
 	})
-	if err != nil {
-		return nil, fmt.Errorf("offer %s: %w", subject.ServiceGateway, err)
-	}
-	check := micro.HandlerFunc(func(r micro.Request) { g.ask(ctx, r) })
-	if err := service.AddEndpoint("check", check, micro.WithEndpointSubject(subject.GatewayCheck)); err != nil {
-		return nil, errors.Join(fmt.Errorf("offer %s: %w", subject.GatewayCheck, err), service.Stop())
-	}
-	return service, nil
 }
 
 // ask stores a check. Its answer comes from whoever carries it out.
@@ -156,7 +133,9 @@ func (g *Gateway) tell(d detection, o outcome, logger zerolog.Logger) {
 	}
 	data, err := json.Marshal(o)
 	if err == nil {
+		crashpoint.Before(crashpoint.GatewayAnswer)
 		err = g.config.Conn.Publish(d.Reply, data)
+		crashpoint.After(crashpoint.GatewayAnswer)
 	}
 	if err != nil {
 		logger.Warn().Err(err).Msg(logevent.EndpointFailed)

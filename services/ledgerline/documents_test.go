@@ -125,10 +125,61 @@ func TestTheDocumentsAnswersAreTheSinksAnswers(t *testing.T) {
 }
 
 var (
-	trapRow  = regexp.MustCompile(`(?m)^\| (\d{1,2}) \| `)
-	testName = regexp.MustCompile("`(Test[A-Z]\\w*)`")
+	trapRow   = regexp.MustCompile(`(?m)^\| (\d{1,2}) \| `)
+	trapTests = regexp.MustCompile(`(?m)^\| (\d{1,2}) \| [^|]+ \| [^|]+ \| ([^|]+) \|`)
+	testName  = regexp.MustCompile("`(Test[A-Z]\\w*)`")
+	// testText is a test with the comment before it.
+	testText = regexp.MustCompile(`(?m)(?:^//.*\n)*^func (Test[A-Z]\w*)\((?:.*\n)+?^}`)
 	testFunc = regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(`)
 )
+
+// Every trap of docs/pleo.md has a test, and each test that it names says for which
+// trap it stands: whoever changes the test learns what it is there for.
+func TestEachTrapIsNamedByItsTests(t *testing.T) {
+	t.Parallel()
+	sources := testSources(t)
+	for _, row := range trapTests.FindAllStringSubmatch(read(t, "docs/pleo.md"), -1) {
+		trap, tests := row[1], testName.FindAllStringSubmatch(row[2], -1)
+		if len(tests) == 0 {
+			t.Errorf("trap %s has no test", trap)
+		}
+		number := regexp.MustCompile(`(?i)\btraps?( \d+,| \d+ and)* ` + trap + `\b`)
+		for _, name := range tests {
+			if !slices.ContainsFunc(sources[name[1]], number.MatchString) {
+				t.Errorf("%s does not say that it is about trap %s", name[1], trap)
+			}
+		}
+	}
+}
+
+// testSources are the texts of the tests of each name, their comments included.
+func testSources(t *testing.T) map[string][]string {
+	t.Helper()
+	sources := map[string][]string{}
+	eachTestFile(t, func(content string) {
+		for _, f := range testText.FindAllStringSubmatch(content, -1) {
+			sources[f[1]] = append(sources[f[1]], f[0])
+		}
+	})
+	return sources
+}
+
+func eachTestFile(t *testing.T, visit func(content string)) {
+	t.Helper()
+	for _, dir := range []string{"pkg", "services"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			visit(string(content))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // Forty traps, in order, and every test that a document names is there.
 func TestTheDocumentsTestsExist(t *testing.T) {
@@ -143,21 +194,11 @@ func TestTheDocumentsTestsExist(t *testing.T) {
 		t.Errorf("%d traps, %d expected", n, traps)
 	}
 	there := map[string]bool{}
-	for _, dir := range []string{"pkg", "services"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			for _, f := range testFunc.FindAllStringSubmatch(string(content), -1) {
-				there[f[1]] = true
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+	eachTestFile(t, func(content string) {
+		for _, f := range testFunc.FindAllStringSubmatch(content, -1) {
+			there[f[1]] = true
 		}
-	}
+	})
 	for _, document := range []string{"docs/pleo.md", "docs/sinks.md", "docs/configuration.md", "README.md", "ARCHITECTURE.md"} {
 		for _, name := range testName.FindAllStringSubmatch(read(t, document), -1) {
 			if !there[name[1]] {
@@ -172,7 +213,7 @@ var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 // Every file that a document links to is there.
 func TestTheDocumentsLinksExist(t *testing.T) {
 	t.Parallel()
-	for _, document := range []string{"docs/pleo.md", "docs/sinks.md", "docs/configuration.md", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"} {
+	for _, document := range []string{"docs/pleo.md", "docs/sinks.md", "docs/configuration.md", "docs/metrics.md", "docs/runbook.md", "docs/tracing.md", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"} {
 		for _, to := range link.FindAllStringSubmatch(read(t, document), -1) {
 			if _, err := os.Stat(filepath.Join(root, filepath.Dir(document), to[1])); err != nil {
 				t.Errorf("%s links to %s: %v", document, to[1], err)

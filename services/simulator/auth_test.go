@@ -174,6 +174,7 @@ func TestALostRefresh(t *testing.T) {
 	u.refresh(t, "", "first", http.StatusBadRequest)
 }
 
+// Trap 40: what calls above the limit are answered.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	u := start(t, simulator.Config{Jobs: 1, RateLimit: 5})

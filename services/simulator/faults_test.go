@@ -296,6 +296,7 @@ func TestAJobExpiresWhileItIsWorkedOn(t *testing.T) {
 	t.Error("the job lives on")
 }
 
+// Trap 22: a 200 that refuses some items.
 func TestPartialErrors(t *testing.T) {
 	t.Parallel()
 	u, job := faulty(t, "partial-errors@0.5")

@@ -47,7 +47,7 @@ type EntrySpec struct {
 	// Status of the item; empty: pending.
 	Status string `json:"status"`
 	// Payload is answered as it is by GET /v3/export-items; nil: generated.
-	Payload json.RawMessage `json:"payload"`
+	Payload json.RawMessage `json:"payload,omitempty"`
 	// NoPayload leaves the entry out of GET /v3/export-items.
 	NoPayload bool `json:"noPayload"`
 }

@@ -164,11 +164,13 @@ func (b *books) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	externalID, again, err := b.book(job, epoch, key, sent.Item)
 	switch {
 	case errors.Is(err, errStale):
+		log.Printf("refused %s of job %s: epoch %d is stale", key, job, epoch)
 		answer(w, http.StatusPreconditionFailed, nil)
 	case err != nil: // the disk, or your system, is away: the same item comes again
 		log.Print(err)
 		answer(w, http.StatusServiceUnavailable, nil)
 	case again:
+		log.Printf("not booked again: %s of job %s", key, job)
 		answer(w, http.StatusConflict, map[string]string{"externalId": externalID})
 	default:
 		answer(w, http.StatusCreated, map[string]string{"externalId": externalID})

@@ -10,5 +10,5 @@ import (
 
 func main() {
 	p := program.FromOS("consumer", "Gives the items of sealed jobs to the sink, strictly in order, and reports the results.")
-	os.Exit(program.Main(p, &consumer.Settings{}, consumer.Serve))
+	os.Exit(program.Service(p, &consumer.Settings{}, consumer.Serve))
 }

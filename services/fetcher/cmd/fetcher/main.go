@@ -10,5 +10,5 @@ import (
 
 func main() {
 	p := program.FromOS("fetcher", "Reads the export jobs that were started and seals their items for the consumers.")
-	os.Exit(program.Main(p, &fetcher.Settings{}, fetcher.Serve))
+	os.Exit(program.Service(p, &fetcher.Settings{}, fetcher.Serve))
 }

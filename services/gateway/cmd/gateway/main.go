@@ -10,5 +10,5 @@ import (
 
 func main() {
 	p := program.FromOS("gateway", "Detects Pleo export jobs by webhook and poll, and starts them one at a time per company.")
-	os.Exit(program.Main(p, &gateway.Settings{}, gateway.Serve))
+	os.Exit(program.Service(p, &gateway.Settings{}, gateway.Serve))
 }

@@ -18,10 +18,10 @@ import (
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
+	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
 	"github.com/ledgerline/ledgerline/services/fetcher"
-	"github.com/ledgerline/ledgerline/services/ledgerline/internal/operate"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
 
@@ -179,7 +179,7 @@ func (b *testbed) seal(ctx context.Context, jobs, items int) ([]uuid.UUID, error
 		}); err != nil {
 			return nil, fmt.Errorf("add a job: %w", err)
 		}
-		if _, err := operate.Publish(ctx, b.js, ids[i]); err != nil {
+		if _, err := steer.Publish(ctx, b.js, ids[i], ""); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/ledgerline/ledgerline/pkg/program"
 	"github.com/ledgerline/ledgerline/services/consumer"
 	"github.com/ledgerline/ledgerline/services/fetcher"
@@ -21,7 +23,8 @@ const actAs = "act-as"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) < 3 || os.Args[1] != actAs {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	p := program.FromOS(os.Args[2], "acts as "+os.Args[2])
 	p.Args = os.Args[3:]

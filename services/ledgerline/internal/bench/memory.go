@@ -23,8 +23,8 @@ import (
 
 	"github.com/ledgerline/ledgerline/pkg/embedded"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/topology"
-	"github.com/ledgerline/ledgerline/services/ledgerline/internal/operate"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
 
@@ -90,7 +90,7 @@ func (b *bench) measureMemory(ctx context.Context, found *findings) (err error) 
 	if err != nil {
 		return err
 	}
-	if _, err := operate.Publish(ctx, js, job); err != nil {
+	if _, err := steer.Publish(ctx, js, job, ""); err != nil {
 		return err
 	}
 	environ := []string{

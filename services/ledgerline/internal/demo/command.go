@@ -84,7 +84,11 @@ func (c *Command) Run(s *operate.Session) (err error) {
 	if err != nil {
 		return err
 	}
-	runErr := stage.run(s.Context, newProgress(s.Runtime.Stdout, c))
+	shown := s.Runtime.Stdout
+	if s.Output == operate.OutputJSON {
+		shown = s.Runtime.Stderr // what goes to stdout is the report alone
+	}
+	runErr := stage.run(s.Context, newProgress(shown, c))
 	closeErr := stage.close()
 	if runErr != nil && !errors.Is(runErr, errUnfinished) {
 		return errors.Join(runErr, closeErr)
@@ -156,6 +160,7 @@ func (c *Command) open(ctx context.Context, dir string, logger zerolog.Logger) (
 	}
 	st.stops = append(st.stops, stopSink, st.books.close)
 	st.settings = installation.Settings{
+		Name: "ledgerline demo", Version: program.Version(),
 		Embedded: config.Embedded{DataDir: filepath.Join(dir, "store")},
 		Streams:  config.Streams{Replicas: 1, Lease: demoLease},
 		HTTP:     config.HTTP{Listen: anyPort},
@@ -240,6 +245,7 @@ func (st *stage) run(ctx context.Context, p *progress) error {
 	case err := <-ended:
 		return errors.Join(errors.New("the installation did not start"), err)
 	case addr := <-listening:
+		p.begin(addr)
 		if err := st.openPleo(ctx, addr); err != nil {
 			return err
 		}

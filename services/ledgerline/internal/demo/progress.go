@@ -3,12 +3,12 @@ package demo
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
+
+	"github.com/ledgerline/ledgerline/services/ledgerline/internal/terminal"
 )
 
 const (
@@ -16,7 +16,11 @@ const (
 	progressInterval = 100 * time.Millisecond
 	// lineInterval is how often a line is printed where there are no bars.
 	lineInterval = time.Second
-	barWidth     = 40
+	barWidth     = 36
+	nameWidth    = 18
+	// narrowest is what a line needs with a bar that is still one; it shrinks with
+	// the terminal.
+	narrowest = 60
 )
 
 // progress shows how far the run is: bars on a terminal, lines elsewhere.
@@ -25,42 +29,55 @@ type progress struct {
 	jobs  int
 	items int
 
+	look                   terminal.Look
 	bars                   *mpb.Progress
 	started, booked, ended *mpb.Bar
 
+	began  time.Time
 	lineAt time.Time
 	last   tick
 }
 
 func newProgress(out io.Writer, c *Command) *progress {
-	p := &progress{out: out, jobs: c.Jobs, items: c.Jobs * c.Items}
-	fmt.Fprintf(out, "Ledgerline demo: %d export jobs of %d items, seed %d, faults %s.\n", c.Jobs, c.Items, c.Seed, c.Faults)
-	fmt.Fprintf(out, "Pleo's webhook, the fetch, the booking and the completed job: all of it in this process.\n\n")
-	if isWideTerminal(out) {
-		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(barWidth), mpb.WithRefreshRate(progressInterval))
-		p.started = p.bar("jobs started", p.jobs)
-		p.booked = p.bar("items booked", p.items)
-		p.ended = p.bar("jobs completed", p.jobs)
-	}
+	p := &progress{out: out, look: terminal.Of(out), jobs: c.Jobs, items: c.Jobs * c.Items}
+	fmt.Fprintf(out, "%s: %d export jobs of %d items, seed %d, faults %s.\n", p.look.Strong("Ledgerline demo"), c.Jobs, c.Items, c.Seed, c.Faults)
+	fmt.Fprintf(out, "Pleo's webhook, the fetch, the booking and the completed job: all of it in this process.\n")
 	return p
 }
 
-// isWideTerminal tells whether bars can be drawn; a terminal that does not tell its
-// width cannot.
-func isWideTerminal(out io.Writer) bool {
-	file, ok := out.(*os.File)
-	if !ok {
-		return false
+// begin tells where the status page is, and draws the bars.
+func (p *progress) begin(addr string) {
+	fmt.Fprintf(p.out, "Its status page, while it runs: http://%s/\n\n", addr)
+	if p.look.Width < narrowest {
+		return
 	}
-	width, _, err := term.GetSize(int(file.Fd()))
-	return err == nil && width >= barWidth
+	p.began = time.Now()
+	p.bars = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(barWidth), mpb.WithRefreshRate(progressInterval))
+	p.started = p.bar("jobs started", p.jobs, nil)
+	p.booked = p.bar("items booked", p.items, p.pace)
+	p.ended = p.bar("jobs completed", p.jobs, nil)
 }
 
-func (p *progress) bar(name string, total int) *mpb.Bar {
-	const nameWidth = 16
-	return p.bars.AddBar(int64(max(total, 1)),
-		mpb.PrependDecorators(decor.Name(name, decor.WC{W: nameWidth, C: decor.DindentRight})),
-		mpb.AppendDecorators(decor.CountersNoUnit("%d / %d")))
+// pace is how many items are booked in a second, over the whole run.
+func (p *progress) pace(booked int64) string {
+	seconds := time.Since(p.began).Seconds()
+	if booked == 0 || seconds < 1 {
+		return ""
+	}
+	return p.look.Soft("  " + terminal.Count(int64(float64(booked)/seconds)) + "/s")
+}
+
+func (p *progress) bar(name string, total int, pace func(int64) string) *mpb.Bar {
+	of := " of " + terminal.Count(int64(total))
+	return p.bars.New(int64(max(total, 1)), p.look.Bar(),
+		mpb.PrependDecorators(decor.Name("  "+name, decor.WC{W: nameWidth, C: decor.DindentRight})),
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
+			text := "  " + terminal.Count(min(s.Current, int64(total))) + of
+			if pace != nil {
+				text += pace(s.Current)
+			}
+			return text
+		})))
 }
 
 // show takes the present state.

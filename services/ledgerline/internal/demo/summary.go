@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ledgerline/ledgerline/services/ledgerline/internal/operate"
+	"github.com/ledgerline/ledgerline/services/ledgerline/internal/terminal"
 )
 
 // maxProblems is how many problems are printed; the log has the rest.
@@ -24,13 +25,14 @@ func (r report) print(s *operate.Session, c *Command, dir string) error {
 		return nil
 	}
 	var b strings.Builder
+	look := terminal.Of(out)
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "  %s %s\n", look.Soft(fmt.Sprintf("%-11s", name)), fmt.Sprintf(format, args...))
 	}
 	if len(r.Problems) == 0 {
-		fmt.Fprintf(&b, "\nEvery item was booked once, in order, and every job is completed. %s\n\n", r.Took.Round(10*time.Millisecond))
+		fmt.Fprintf(&b, "\n%s%s %s\n\n", look.Mark(true), look.Good("Every item was booked once, in order, and every job is completed."), r.Took.Round(10*time.Millisecond))
 	} else {
-		fmt.Fprintf(&b, "\nThis run is NOT right: %d problems.\n\n", len(r.Problems))
+		fmt.Fprintf(&b, "\n%s%s\n\n", look.Mark(false), look.Bad(fmt.Sprintf("This run is NOT right: %d problems.", len(r.Problems))))
 	}
 	row("jobs", "%d webhooks taken, %d of %d jobs completed at Pleo", r.Webhooks, r.Completed, r.Jobs)
 	row("items", "%d booked once each, %d sent again", r.Items, r.SentAgain)
@@ -44,9 +46,9 @@ func (r report) print(s *operate.Session, c *Command, dir string) error {
 			fmt.Fprintf(&b, "  … and %d more\n", len(r.Problems)-i)
 			break
 		}
-		fmt.Fprintf(&b, "  ! %s\n", p)
+		fmt.Fprintf(&b, "  %s %s\n", look.Bad("!"), p)
 	}
-	b.WriteString("\nWhere to look next\n")
+	fmt.Fprintf(&b, "\n%s\n", look.Strong("Where to look next"))
 	switch {
 	case len(r.Problems) > 0 || c.Keep != "":
 		fmt.Fprintf(&b, "  the log            %s/demo.log\n  the sink's record  %s/booked.jsonl\n", dir, dir)

@@ -12,6 +12,7 @@ import (
 // Guards promise 4 over jobs: an entry that an earlier job of the company booked
 // is not sent again but reported with that booking, and keeps its place; one that
 // failed is sent again; another company's entry with the same id is another entry.
+// Trap 2.
 func TestBookedOnceOverJobs(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 70})

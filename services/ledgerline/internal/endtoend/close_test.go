@@ -19,7 +19,7 @@ import (
 )
 
 // Guards section 7: one closing event by the results of all items, only when every
-// item is final.
+// item is final. Trap 3.
 func TestClosingEventByResults(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 100})
@@ -59,7 +59,7 @@ func TestClosingEventByResults(t *testing.T) {
 }
 
 // The reply to the closing event is lost: the job is read, and no second event is
-// accepted.
+// accepted. Trap 6.
 func TestLostReplyToClosingEvent(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 101})

@@ -17,7 +17,7 @@ import (
 
 // At the deadline a job stops: nothing more is sent, what is booked is reported
 // and remembered, the job is parked as job_expired, and the company's next job
-// goes on.
+// goes on. Trap 1.
 func TestDeadlineStopsJob(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 110})
@@ -50,7 +50,7 @@ func TestDeadlineStopsJob(t *testing.T) {
 }
 
 // Each accepted report renews the job: one that takes longer than its time goes
-// on while it moves.
+// on while it moves. Trap 1.
 func TestReportsRenewTheDeadline(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 111})

@@ -18,6 +18,7 @@ import (
 
 // Guards promise 1: while the last page of the items, or of the payload, is held
 // back, nothing is stored that a consumer would take, and nothing is sent.
+// Trap 14.
 func TestNothingIsSentBeforeEverythingIsFetched(t *testing.T) {
 	t.Parallel()
 	for name, reads := range map[string]func(*http.Request) bool{"items": readsItems, "payload": readsPayload} {
@@ -86,6 +87,7 @@ func TestFreshDrainMendsPageFault(t *testing.T) {
 
 // A page fault that a fresh drain shows again parks the job, with a reason that
 // names it, and nothing of it was sent. The next job of the company goes on.
+// Trap 12.
 func TestLastingPageFaultParksJob(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -182,6 +184,7 @@ func TestDrainSurvivesUpstreamTrouble(t *testing.T) {
 }
 
 // Fewer rows than numberOfItems: drained once more, then on with a warning.
+// Trap 18.
 func TestMissingRowsAreLookedForOnceMore(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 8})
@@ -208,7 +211,7 @@ func TestMissingRowsAreLookedForOnceMore(t *testing.T) {
 	}
 }
 
-// Only open items are worked; the others keep what they have.
+// Only open items are worked; the others keep what they have. Trap 8.
 func TestOnlyOpenItemsAreSent(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 9})
@@ -253,7 +256,7 @@ func TestRefusalParks(t *testing.T) {
 }
 
 // A page that the upstream refuses for a missing contra account fails the job
-// there, so that the bookkeeper learns it, and parks it here.
+// there, so that the bookkeeper learns it, and parks it here. Trap 34.
 func TestMissingContraAccountFailsJob(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 11, Faults: simulator.FaultPlan{{Fault: simulator.FaultContraAccounts}}})

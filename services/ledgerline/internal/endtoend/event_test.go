@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
@@ -31,7 +32,8 @@ func TestBadEventIsParked(t *testing.T) {
 		{"", `{"companyId":"` + id + `"}`, "no jobId"},
 		{"", `null`, "no jobId"},
 		{"", `{"jobId":null}`, "no jobId"},
-		{"", `["` + id + `"]`, "must be"},
+		{"", `["` + id + `"]`, "body is a JSON array, must be an object"},
+		{"", `"` + id + `"`, "body is a JSON string, must be an object"},
 		{"", `{"jobId":17}`, "must be a string"},
 		{"", `{"jobId":"a.b.>"}`, `"a.b.>" is not a UUID`},
 		{"", `{"jobId":"*"}`, "is not a UUID"},
@@ -73,7 +75,7 @@ func encoded(t *testing.T, job string) string {
 }
 
 // Ids come in any letter case and are used in lower case; both encodings work,
-// and the job's own company wins over the event's.
+// and the job's own company wins over the event's. Trap 20.
 func TestGoodEventsInEverySpelling(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 21})
@@ -81,7 +83,7 @@ func TestGoodEventsInEverySpelling(t *testing.T) {
 	to := &book{}
 	in.consumer(to)
 	var jobs []uuid.UUID
-	for n := range 5 {
+	for n := range 6 {
 		jobs = append(jobs, in.add(simulator.JobSpec{CompanyID: in.upstream.Company(n), Items: items(2)}))
 	}
 	upper := func(n int) string { return strings.ToUpper(jobs[n].String()) }
@@ -90,6 +92,12 @@ func TestGoodEventsInEverySpelling(t *testing.T) {
 	in.publishRaw(subject.ContentTypeProtobuf, []byte(encoded(t, upper(2))))
 	in.publishRaw("Application/X-Protobuf; charset=none", []byte(encoded(t, jobs[3].String())))
 	in.publishRaw("", fmt.Appendf(nil, ` {"companyId":"","jobId":%q} `+"\n", jobs[4]))
+	header := nats.NewMsg(subject.JobStarted)
+	header.Header["content-type"] = []string{subject.ContentTypeProtobuf}
+	header.Data = []byte(encoded(t, jobs[5].String()))
+	if _, err := in.js.PublishMsg(in.bounded("an event was not stored"), header); err != nil {
+		t.Fatal(err)
+	}
 	in.completes(jobs...)
 	for n, job := range jobs {
 		to.once(in, job, 2)
@@ -125,18 +133,24 @@ func TestUnusableJobParksEvent(t *testing.T) {
 }
 
 // A job that is pending is started where the fetcher may, also when the reply to
-// "started" is lost, and once only.
+// "started" is lost and what it did does not show at once, and once only.
 func TestPendingJobIsStarted(t *testing.T) {
 	t.Parallel()
-	in := install(t, simulator.Config{Seed: 23, Faults: simulator.FaultPlan{{Fault: simulator.FaultLostReply, Mode: simulator.FaultOnce}}})
-	in.fetcher()
-	to := &book{}
-	in.consumer(to)
-	job := in.add(simulator.JobSpec{Items: items(2), Status: simulator.JobPending})
-	in.publish(job)
-	in.completes(job)
-	if got := eventsOf(in.job(job)); !slices.Equal(got, []string{"started", "completed"}) {
-		t.Errorf("events at Pleo: %v", got)
+	for _, faults := range []string{"lost-reply:once", "lost-reply:once,stale-read"} {
+		plan, err := simulator.ParseFaults(faults)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := install(t, simulator.Config{Seed: 23, Faults: plan})
+		in.fetcher()
+		to := &book{}
+		in.consumer(to)
+		job := in.add(simulator.JobSpec{Items: items(2), Status: simulator.JobPending})
+		in.publish(job)
+		in.completes(job)
+		if got := eventsOf(in.job(job)); !slices.Equal(got, []string{"started", "completed"}) {
+			t.Errorf("%s: events at Pleo: %v", faults, got)
+		}
+		to.once(in, job, 2)
 	}
-	to.once(in, job, 2)
 }

@@ -2,17 +2,19 @@ package endtoend
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
 
-// Ended jobs, whatever their end, leave no consumer, no item, no manifest and no
-// event behind. (That no goroutine and no file is left TestMain sees.)
+// Ended jobs, whatever their end, leave no consumer, no item, no manifest, no event
+// and no metric series behind. (That no goroutine and no file is left TestMain sees.)
 func TestEndedJobsLeaveNothing(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 130})
@@ -49,12 +51,18 @@ func TestEndedJobsLeaveNothing(t *testing.T) {
 		}
 		return bookedAs(d)
 	}}
-	workers := []*worker{in.fetcher(), in.fetcher(), in.consumer(to), in.consumer(to)}
+	set := metrics.New("consumer", "test")
+	workers := []*worker{in.fetcher(), in.fetcher(), in.consumer(to, shows(set)), in.consumer(to)}
 	for _, job := range ends {
 		in.publish(job)
 	}
 	for _, job := range ends {
 		in.ends(job)
+	}
+	for name := range in.figures(set, map[string]float64{"ledgerline_jobs_waiting": 0, "ledgerline_jobs_active": 0, "ledgerline_lag_items": 0}) {
+		if strings.Contains(name, "job_id=") {
+			t.Errorf("the series %s is left", name)
+		}
 	}
 	for _, w := range workers {
 		w.stop()

@@ -41,6 +41,9 @@ import (
 
 // TestMain sees that no test leaves a goroutine behind, nor a payload file.
 func TestMain(m *testing.M) {
+	if url := os.Getenv(actAsSink); url != "" {
+		os.Exit(serveAsSink(url))
+	}
 	dir, err := os.MkdirTemp("", "ledgerline-endtoend-*")
 	if err != nil {
 		panic(err)
@@ -85,6 +88,9 @@ type installation struct {
 	front    *front
 	url      string
 	server   *embedded.Server
+	patience time.Duration // longer than the usual one, for what waits a lot
+	dir      string        // of the server's store
+	addr     string        // that the server listens on; empty: connections inside the process
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	log      *logtest.Recorder
@@ -95,7 +101,15 @@ type installation struct {
 
 func install(t *testing.T, upstream simulator.Config) *installation {
 	t.Helper()
-	server, err := embedded.Start(embedded.Options{DataDir: t.TempDir(), Logger: zerolog.Nop()})
+	return installIn(t, upstream, t.TempDir(), "")
+}
+
+// installIn is install with its store in dir; where listen is not empty, clients
+// connect to the server there, and find it again when it was restarted.
+func installIn(t *testing.T, upstream simulator.Config, dir, listen string) *installation {
+	t.Helper()
+	log := logtest.New(t)
+	server, err := embedded.Start(embedded.Options{DataDir: dir, Listen: listen, Monitor: "127.0.0.1:0", Logger: log.Logger().Level(zerolog.InfoLevel)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +117,9 @@ func install(t *testing.T, upstream simulator.Config) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &installation{t: t, upstream: sim, front: &front{next: sim.Handler()}, server: server, log: logtest.New(t)}
+	in := &installation{
+		t: t, upstream: sim, front: &front{next: sim.Handler()}, server: server, dir: dir, addr: server.Addr(), log: log,
+	}
 	web := httptest.NewServer(in.front)
 	in.url = web.URL
 	in.conn = in.connect()
@@ -112,7 +128,7 @@ func install(t *testing.T, upstream simulator.Config) *installation {
 		in.conn.Close()
 		web.Close()
 		sim.Close()
-		if err := server.Close(); err != nil {
+		if err := in.server.Close(); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -132,7 +148,7 @@ func install(t *testing.T, upstream simulator.Config) *installation {
 
 // bounded is a context for one wait; message is what a test says when it is over.
 func (in *installation) bounded(message string) context.Context {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, errors.New(message))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), max(patience, in.patience), errors.New(message))
 	in.t.Cleanup(cancel)
 	return ctx
 }
@@ -141,7 +157,14 @@ func (in *installation) logger() zerolog.Logger { return in.log.Logger().Level(z
 
 func (in *installation) connect(options ...nats.Option) *nats.Conn {
 	in.t.Helper()
-	conn, err := nats.Connect("", append([]nats.Option{in.server.InProcess(), nats.MaxReconnects(-1)}, options...)...)
+	to := ""
+	if in.addr == "" {
+		options = append([]nats.Option{in.server.InProcess()}, options...)
+	} else {
+		to = "nats://" + in.addr
+	}
+	options = append(options, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	conn, err := nats.Connect(to, options...)
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -185,7 +208,11 @@ func (w *worker) die() { w.conn.Close() }
 func (in *installation) run(build func(*nats.Conn) (func(context.Context) error, error)) *worker {
 	in.t.Helper()
 	wire := &wire{}
-	w := &worker{wire: wire, conn: in.connect(wire.option())}
+	var options []nats.Option
+	if in.addr == "" {
+		options = append(options, wire.option())
+	}
+	w := &worker{wire: wire, conn: in.connect(options...)}
 	in.t.Cleanup(w.conn.Close)
 	work, err := build(w.conn)
 	if err != nil {

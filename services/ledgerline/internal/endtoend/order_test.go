@@ -58,7 +58,7 @@ func idsOf(numbers []int) []string {
 }
 
 // Guards promise 2: order by date, whatever the upstream's order and page size,
-// and by entry id where a date is the same, missing or unreadable.
+// and by entry id where a date is the same, missing or unreadable. Traps 15, 16.
 func TestItemsAreSentInOrderOfDate(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 1})

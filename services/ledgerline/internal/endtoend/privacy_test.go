@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -99,6 +102,55 @@ func texts(value any, into map[string]bool) {
 	case map[string]any:
 		for _, one := range v {
 			texts(one, into)
+		}
+	}
+}
+
+// Trap 33: file links live 24 hours and cannot be had again later. Each worker that
+// claims a job reads its payload afresh, so a successor never sends the links of
+// the worker before it, however long ago that one read them.
+func TestATakeoverReadsThePayloadAgain(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 121})
+	const links = "https://files.simulator.invalid"
+	var readings atomic.Int64
+	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !readsPayload(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if r.URL.Query().Get("after") == "" {
+			readings.Add(1)
+		}
+		answer := recorded(next, r)
+		marked := bytes.ReplaceAll(answer.Body.Bytes(), []byte(links), fmt.Appendf(nil, "%s/reading-%d", links, readings.Load()))
+		answer.Body = bytes.NewBuffer(marked)
+		answer.Header().Del("Content-Length")
+		replay(w, answer)
+	})
+	in.fetcher(orderEntry) // reads no payload: each reading is a worker's
+	job := in.add(simulator.JobSpec{Items: items(40)})
+	in.publish(job)
+	toA, stuck := holding(in, 20)
+	a := in.consumer(toA)
+	in.wait(stuck, "item 20")
+	a.die()
+	toB := &book{}
+	in.consumer(toB)
+	in.completes(job)
+	for reading, sent := range map[string][]sink.Delivery{"/reading-1/": toA.deliveries(), "/reading-2/": toB.deliveries()} {
+		linked := 0
+		for _, d := range sent {
+			if !bytes.Contains(d.Item, []byte(links)) {
+				continue // an item without files
+			}
+			linked++
+			if !bytes.Contains(d.Item, []byte(links+reading)) {
+				t.Errorf("position %d, epoch %d, has links that are not of %s", d.Position, d.Epoch, reading)
+			}
+		}
+		if linked == 0 {
+			t.Errorf("no item of %s has a file", reading)
 		}
 	}
 }

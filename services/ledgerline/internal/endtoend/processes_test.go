@@ -1,20 +1,24 @@
 package endtoend
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
@@ -22,6 +26,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/pkg/topology"
 	"github.com/ledgerline/ledgerline/services/simulator"
@@ -42,6 +47,7 @@ func TestProcessesSideBySide(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
 		"github.com/ledgerline/ledgerline/services/fetcher/cmd/fetcher",
 		"github.com/ledgerline/ledgerline/services/consumer/cmd/consumer",
+		"github.com/ledgerline/ledgerline/services/gateway/cmd/gateway",
 		"github.com/nats-io/nats-server/v2")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v\n%s", err, out)
@@ -78,12 +84,14 @@ func TestProcessesSideBySide(t *testing.T) {
 		"LEDGERLINE_PLEO_RATE=0", "LEDGERLINE_START_JOBS=true", "LEDGERLINE_LISTEN=127.0.0.1:0",
 		"LEDGERLINE_LEASE=" + testLease.String(), "LEDGERLINE_SINK=" + sinkServer.URL, "TMPDIR=" + scratch,
 	}
-	for range 2 {
-		process(t, environ, filepath.Join(bin, "fetcher"))
-	}
+	gateway := process(t, append(environ, "LEDGERLINE_POLL_INTERVAL=0"), filepath.Join(bin, "gateway"))
+	fetchers := []*exec.Cmd{process(t, environ, filepath.Join(bin, "fetcher")), process(t, environ, filepath.Join(bin, "fetcher"))}
 	var consumers []*exec.Cmd
 	for range 3 {
 		consumers = append(consumers, process(t, environ, filepath.Join(bin, "consumer")))
+	}
+	for program, of := range map[string]*exec.Cmd{"gateway": gateway, "fetcher": fetchers[0], "consumer": consumers[1]} {
+		showsMetrics(in, program, of)
 	}
 	var jobs []uuid.UUID
 	for n := range processCompanies {
@@ -178,6 +186,59 @@ func process(t *testing.T, environ []string, program string, args ...string) *ex
 		}
 	})
 	return cmd
+}
+
+// showsMetrics insists on the standard metrics and on our own under the address that
+// the process logged.
+func showsMetrics(in *installation, program string, of *exec.Cmd) {
+	in.t.Helper()
+	ctx := in.bounded("")
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		text, err := os.ReadFile(of.Stdout.(*os.File).Name())
+		if err != nil {
+			in.t.Fatal(err)
+		}
+		for line := range bytes.Lines(text) {
+			var event struct{ Message, Addr string }
+			if json.Unmarshal(line, &event) != nil || event.Message != logevent.HTTPListening {
+				continue
+			}
+			page := get(in, "http://"+event.Addr+"/metrics")
+			for _, want := range []string{`ledgerline_build_info{`, `program="` + program + `"`, "ledgerline_items_total{", "go_goroutines", "process_open_fds"} {
+				if !strings.Contains(page, want) {
+					in.t.Errorf("%s does not show %s", program, want)
+				}
+			}
+			return
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			in.t.Fatalf("%s does not listen:\n%s", program, text)
+		}
+	}
+}
+
+// get reads a page.
+func get(in *installation, url string) string {
+	in.t.Helper()
+	defer http.DefaultClient.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(in.bounded("no answer from "+url), http.MethodGet, url, nil)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		in.t.Fatalf("%s: %s %v %s", url, answer.Status, err, body)
+	}
+	return string(body)
 }
 
 // httpBook is a sink over HTTP that refuses stale epochs and knows an entry by its

@@ -30,7 +30,7 @@ const (
 
 // Guards the rate promise: three processes that know nothing of the upstream's
 // limit but its 429 use at least nine tenths of it, and fewer than one call in
-// fifty is refused. Without the governor a third is.
+// fifty is refused (trap 40). Without the governor a third is.
 //
 //	go test ./services/ledgerline/internal/endtoend -run TestReplicasShareOneRate -v -count=1 -args -rate.for=60s
 func TestReplicasShareOneRate(t *testing.T) {

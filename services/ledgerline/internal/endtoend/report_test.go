@@ -42,7 +42,7 @@ func body(t *testing.T, r *http.Request) []byte {
 }
 
 // Results go out in batches of at most 100, and each within about a second of its
-// booking, in order of position, once.
+// booking, in order of position, once. Trap 39.
 func TestResultsAreReportedInBatches(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 90})
@@ -108,7 +108,7 @@ func TestResultsAreReportedInBatches(t *testing.T) {
 }
 
 // errors[] in a 200: those items again; after five tries the job is parked, and
-// no closing event is posted.
+// no closing event is posted. Trap 22.
 func TestRefusedResultsParkJob(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 91, Faults: simulator.FaultPlan{{Fault: simulator.FaultPartialErrors, Mode: simulator.FaultAlways}}})
@@ -141,7 +141,67 @@ func TestRefusedResultsParkJob(t *testing.T) {
 	}
 }
 
-// 413: the batch is halved until it fits.
+// One result that Pleo never takes parks the job; every other one that is booked by
+// then is at Pleo all the same, and does not wait for a person while the job's time
+// runs out.
+func TestOneRefusedResultDoesNotHoldTheOthersBack(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 93})
+	in.fetcher(orderEntry)
+	stubborn := entryID(3).String()
+	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !reportsItems(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		var updates []map[string]any
+		if err := json.Unmarshal(body(t, r), &updates); err != nil {
+			t.Error(err)
+		}
+		taken := slices.DeleteFunc(slices.Clone(updates), func(u map[string]any) bool { return u["accountingEntryId"] == stubborn })
+		answer := map[string]any{"data": []any{}}
+		if len(taken) > 0 {
+			data, err := json.Marshal(taken)
+			if err != nil {
+				t.Error(err)
+			}
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
+			if err := json.Unmarshal(recorded(next, r).Body.Bytes(), &answer); err != nil {
+				t.Error(err)
+			}
+		}
+		answer["errors"] = []any{}
+		if len(taken) < len(updates) {
+			answer["errors"] = []any{map[string]string{
+				"accountingEntryId": stubborn, "type": "EXPORT_ENTRY_STATUS_UPDATE_FAILED", "message": "never",
+			}}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	})
+	to := &book{}
+	in.consumer(to)
+	job := in.add(simulator.JobSpec{Entries: entries(700)})
+	in.publish(job)
+	in.parks(job, "5 tries", stubborn)
+	booked := to.ids(job)
+	statuses := map[string]string{}
+	for _, it := range in.job(job).Items {
+		statuses[it.AccountingEntryID.String()] = it.Status
+	}
+	for i, id := range booked {
+		if want := id != stubborn; want != (statuses[id] == simulator.ItemSuccessful) {
+			t.Errorf("position %d of %d booked is %s at Pleo", i+1, len(booked), statuses[id])
+		}
+	}
+	if got := eventsOf(in.job(job)); len(got) != 0 {
+		t.Errorf("events at Pleo: %v", got)
+	}
+}
+
+// 413: the batch is halved until it fits. Trap 39.
 func TestTooLargeReportIsHalved(t *testing.T) {
 	t.Parallel()
 	in := install(t, simulator.Config{Seed: 92})
@@ -166,7 +226,7 @@ func TestTooLargeReportIsHalved(t *testing.T) {
 
 // 422 in the middle of a job: expired, cancelled, or completed by a second
 // integration. Nothing more is sent, the job is parked with that reason, and what
-// was booked stays remembered.
+// was booked stays remembered. Trap 4.
 func TestJobEndedAtPleoInTheMiddle(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -18,6 +18,7 @@ type Command struct {
 	Sink     config.Sink     `embed:""`
 	Consumer config.Consumer `embed:""`
 	Gateway  config.Gateway  `embed:""`
+	Status   config.Status   `embed:""`
 }
 
 // Validate returns the faults that no group sees alone.
@@ -34,5 +35,6 @@ func (c *Command) Run(s *operate.Session) error {
 	return Run(s.Context, Settings{
 		Embedded: c.Embedded, Streams: c.Streams, HTTP: c.HTTP, Pleo: c.Pleo,
 		Fetcher: c.Fetcher, Sink: c.Sink, Consumer: c.Consumer, Gateway: c.Gateway,
+		Status: c.Status, Name: "ledgerline up", Version: s.Runtime.Version,
 	}, s.Runtime.Log, Started{})
 }

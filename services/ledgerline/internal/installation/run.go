@@ -3,6 +3,8 @@ package installation
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"os"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -10,7 +12,12 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/config"
 	"github.com/ledgerline/ledgerline/pkg/embedded"
 	"github.com/ledgerline/ledgerline/pkg/host"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
+	"github.com/ledgerline/ledgerline/pkg/program"
+	"github.com/ledgerline/ledgerline/pkg/statuspage"
+	"github.com/ledgerline/ledgerline/pkg/topology"
+	"github.com/ledgerline/ledgerline/pkg/tracing"
 	"github.com/ledgerline/ledgerline/services/consumer"
 	"github.com/ledgerline/ledgerline/services/fetcher"
 	"github.com/ledgerline/ledgerline/services/gateway"
@@ -26,6 +33,9 @@ type Settings struct {
 	Sink     config.Sink
 	Consumer config.Consumer
 	Gateway  config.Gateway
+	Status   config.Status
+	// Name is what the status page calls the installation.
+	Name, Version string
 }
 
 // Started is told what came up; each may be nil for nobody.
@@ -39,6 +49,11 @@ type Started struct {
 // Run starts the server and the services and returns when ctx ended and all of
 // them have finished, the server last.
 func Run(ctx context.Context, s Settings, logger zerolog.Logger, started Started) (err error) {
+	traces, err := tracing.New("up", program.Version(), os.Getenv, logger)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
 	options, err := serverOptions(s.Embedded, logger)
 	if err != nil {
 		return err
@@ -56,18 +71,42 @@ func Run(ctx context.Context, s Settings, logger zerolog.Logger, started Started
 		started.Server(server)
 	}
 	var webhooks gateway.Late
+	shown := metrics.New("ledgerline", program.Version())
+	page := statuspage.New(pageOptions(s, logger))
+	routes := http.NewServeMux()
+	routes.Handle("/", page)
+	routes.Handle(gateway.WebhookPath, &webhooks)
 	return host.Run(ctx, host.Options{
-		HTTP: s.HTTP, Logger: logger, Listening: started.HTTP, Handler: &webhooks,
+		HTTP: s.HTTP, Logger: logger, Listening: started.HTTP, Handler: routes, Metrics: shown,
 		Connect: func(ctx context.Context) (*nats.Conn, error) {
 			return natsconn.Connect(ctx, config.NATS{}, natsconn.Options{
 				Name: "ledgerline-up", Logger: logger, InProcess: server.InProcess(),
 			})
 		},
 		Build: func(_ context.Context, conn *nats.Conn) ([]host.Worker, func(), error) {
-			return build(conn, s, &webhooks, logger)
+			workers, cleanup, err := build(conn, s, &webhooks, page, shown, traces, logger)
+			return append(workers, store{server}), cleanup, err
 		},
 	})
 }
+
+func pageOptions(s Settings, logger zerolog.Logger) statuspage.Options {
+	o := statuspage.Options{Program: s.Name, Version: s.Version, Logger: logger.With().Str("service", "status page").Logger()}
+	if s.Status.Token.IsSet() {
+		o.Token = s.Status.Token.Value
+	}
+	return o
+}
+
+// store lets /readyz tell that the store cannot be written, as on a full disk.
+type store struct{ server *embedded.Server }
+
+func (s store) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (s store) Ready(context.Context) error { return s.server.Ready() }
 
 func serverOptions(e config.Embedded, logger zerolog.Logger) (embedded.Options, error) {
 	options := embedded.Options{DataDir: e.DataDir, Listen: e.Listen, Monitor: e.Monitor, Logger: logger}
@@ -86,20 +125,21 @@ func serverOptions(e config.Embedded, logger zerolog.Logger) (embedded.Options, 
 	return options, err
 }
 
-func build(conn *nats.Conn, s Settings, webhooks *gateway.Late, logger zerolog.Logger) ([]host.Worker, func(), error) {
-	f, closeFetcher, err := fetcher.FromSettings(conn, s.Streams, s.Pleo, s.Fetcher, logger.With().Str("service", "fetcher").Logger())
+func build(conn *nats.Conn, s Settings, webhooks *gateway.Late, page *statuspage.Page, shown *metrics.Set, traces *tracing.Tracer, logger zerolog.Logger) ([]host.Worker, func(), error) {
+	f, closeFetcher, err := fetcher.FromSettings(conn, s.Streams, s.Pleo, s.Fetcher, shown, traces, logger.With().Str("service", "fetcher").Logger())
 	if err != nil {
 		return nil, nil, err
 	}
 	c, closeConsumer, err := consumer.FromSettings(conn, consumer.Groups{
-		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Consumer: s.Consumer,
+		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Consumer: s.Consumer, Metrics: shown, Traces: traces,
 	}, logger.With().Str("service", "consumer").Logger())
 	if err != nil {
 		closeFetcher()
 		return nil, nil, err
 	}
 	g, closeGateway, err := gateway.FromSettings(conn, gateway.Groups{
-		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Gateway: s.Gateway,
+		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Gateway: s.Gateway, Metrics: shown, Traces: traces,
+		PayloadReads: config.PayloadReads{Order: s.Fetcher.Order, Payload: s.Consumer.Payload},
 	}, logger.With().Str("service", "gateway").Logger())
 	if err != nil {
 		closeFetcher()
@@ -107,5 +147,12 @@ func build(conn *nats.Conn, s Settings, webhooks *gateway.Late, logger zerolog.L
 		return nil, nil, err
 	}
 	webhooks.Set(g)
-	return []host.Worker{f, c, g}, func() { closeFetcher(); closeConsumer(); closeGateway() }, nil
+	p, err := statuspage.OnNATS(page, conn, topology.APITimeout(s.Streams.Lease))
+	if err != nil {
+		closeFetcher()
+		closeConsumer()
+		closeGateway()
+		return nil, nil, err
+	}
+	return []host.Worker{f, c, g, p}, func() { closeFetcher(); closeConsumer(); closeGateway() }, nil
 }

@@ -3,11 +3,13 @@ package operate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/jobview"
 )
 
 // Jobs is `ledgerline jobs`.
@@ -19,11 +21,11 @@ type Jobs struct {
 // Run prints all jobs, oldest first.
 func (c *Jobs) Run(s *Session) error {
 	return s.onNATS(c.NATS, func(ctx context.Context, js jetstream.JetStream) error {
-		v, err := openView(ctx, js)
+		v, err := jobview.Open(ctx, js)
 		if err != nil {
 			return err
 		}
-		jobs, err := v.all(ctx)
+		jobs, err := v.All(ctx)
 		if err != nil {
 			return err
 		}
@@ -34,7 +36,7 @@ func (c *Jobs) Run(s *Session) error {
 			table := tabwriter.NewWriter(s.Runtime.Stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(table, "JOB\tSTATE\tDONE\tLAG")
 			for _, j := range jobs {
-				fmt.Fprintf(table, "%s\t%s\t%d/%d\t%d\n", j.JobID, j.State, j.Position, j.Total, j.Lag)
+				fmt.Fprintf(table, "%s\t%s\t%s/%s\t%s\n", j.JobID, j.State, short(uint64(j.Position)), short(uint64(j.Total)), short(j.Lag))
 			}
 			return table.Flush()
 		})
@@ -55,11 +57,11 @@ func (c *Job) Run(s *Session) error {
 		return err
 	}
 	return s.onNATS(c.NATS, func(ctx context.Context, js jetstream.JetStream) error {
-		v, err := openView(ctx, js)
+		v, err := jobview.Open(ctx, js)
 		if err != nil {
 			return err
 		}
-		job, err := v.one(ctx, id)
+		job, err := v.One(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -67,7 +69,7 @@ func (c *Job) Run(s *Session) error {
 	})
 }
 
-func (s *Session) printJob(j JobView) error {
+func (s *Session) printJob(j jobview.Row) error {
 	table := tabwriter.NewWriter(s.Runtime.Stdout, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
 		if value != "" {
@@ -77,7 +79,15 @@ func (s *Session) printJob(j JobView) error {
 	row("job", j.JobID)
 	row("company", j.CompanyID)
 	row("state", j.State)
-	row("reason", j.Reason)
+	// A long reason goes on in the column that it begins in.
+	const key = 10
+	for i, line := range strings.Split(strings.TrimSpace(wrap(j.Reason, "", tableWidth-key)), "\n") {
+		if i == 0 {
+			row("reason", line)
+		} else {
+			row("", line)
+		}
+	}
 	row("done", fmt.Sprintf("%d of %d", j.Position, j.Total))
 	row("lag", fmt.Sprint(j.Lag))
 	row("worker", j.Worker)

@@ -82,7 +82,8 @@ func (c *Ledger) Run(s *Session) error {
 				if s.Output == OutputJSON {
 					err = lines.Encode(line)
 				} else {
-					err = s.printf("%s  %5d  %s  %-14s  %s\n", line.At.Local().Format(time.DateTime), line.Position, line.AccountingEntryID, line.Outcome, line.ExternalID)
+					err = s.printf("%s %6d %s %s\n", line.At.Local().Format("01-02 15:04:05"), line.Position, line.AccountingEntryID,
+						cut(strings.TrimSpace(line.Outcome+" "+line.ExternalID), tableWidth-59))
 				}
 				if err != nil {
 					return fmt.Errorf("write the ledger: %w", err)

@@ -2,8 +2,6 @@ package operate
 
 import (
 	"context"
-	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -49,12 +47,12 @@ func (c *Parked) Run(s *Session) error {
 			if len(list) == 0 {
 				return s.printf("Nothing is parked.\n")
 			}
-			table := tabwriter.NewWriter(s.Runtime.Stdout, 0, 0, 2, ' ', 0)
 			for _, p := range list {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", p.Kind, orDash(p.JobID), p.ParkedAt.Local().Format(time.DateTime))
-				fmt.Fprintf(table, "  %s\n", p.Reason)
+				if err := s.printf("%-5s  %-36s  %s\n%s", p.Kind, orDash(p.JobID), p.ParkedAt.Local().Format(time.DateTime), wrap(p.Reason, "       ", tableWidth)); err != nil {
+					return err
+				}
 			}
-			return table.Flush()
+			return nil
 		})
 	})
 }

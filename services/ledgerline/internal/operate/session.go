@@ -70,6 +70,11 @@ func (s *Session) quietLog() zerolog.Logger {
 func (s *Session) onNATS(settings config.NATS, work func(ctx context.Context, js jetstream.JetStream) error) error {
 	ctx, cancel := context.WithTimeout(s.Context, commandTimeout)
 	defer cancel()
+	return s.onNATSUntil(ctx, settings, work)
+}
+
+// onNATSUntil is onNATS for work that ctx alone bounds.
+func (s *Session) onNATSUntil(ctx context.Context, settings config.NATS, work func(ctx context.Context, js jetstream.JetStream) error) error {
 	connecting, connected := context.WithTimeoutCause(ctx, connectTimeout,
 		fmt.Errorf("no NATS server answered within %s: is it running, and is NATS_URL right? (`ledgerline up` opens its server with --nats-listen 127.0.0.1:4222)", connectTimeout))
 	defer connected()

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
@@ -52,7 +52,7 @@ func (c *Start) Run(s *Session) error {
 		if _, err := js.Stream(ctx, subject.StreamEvents); err != nil {
 			return fmt.Errorf("open stream %s: %w", subject.StreamEvents, err)
 		}
-		ack, err := Publish(ctx, js, id)
+		ack, err := steer.Publish(ctx, js, id, "")
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (c *Start) Run(s *Session) error {
 			Sequence uint64 `json:"sequence"`
 		}{id.String(), ack.Stream, ack.Sequence}
 		return s.print(answer, func() error {
-			return s.printf("Event stored for job %s. `ledgerline job %s` shows how it goes.\n", id, id)
+			return s.printf("%s", wrap(fmt.Sprintf("Event stored for job %s. `ledgerline job %s` shows how it goes.", id, id), "", tableWidth))
 		})
 	})
 }
@@ -84,19 +84,36 @@ func (c *Start) askGateway(s *Session) error {
 		if text := answer.Header.Get(micro.ErrorHeader); text != "" {
 			return fmt.Errorf("the gateway says: %s", text)
 		}
-		return s.print(json.RawMessage(answer.Data), func() error { return s.printf("%s\n", answer.Data) })
+		return s.print(json.RawMessage(answer.Data), func() error {
+			return s.printf("%s", wrap(lookTold(answer.Data), "", tableWidth))
+		})
 	})
 }
 
-// Publish publishes the job-started event of a job and waits until it is stored.
-func Publish(ctx context.Context, js jetstream.JetStream, job uuid.UUID) (*jetstream.PubAck, error) {
-	event, err := json.Marshal(map[string]string{"jobId": job.String()})
-	if err != nil {
-		return nil, fmt.Errorf("encode the event of job %s: %w", job, err)
+// lookTold is a gateway's answer in words. One that is not understood, of a newer
+// gateway, is told as it is.
+func lookTold(answer []byte) string {
+	var o struct {
+		CompanyID string `json:"companyId"`
+		JobID     string `json:"jobId"`
+		Action    string `json:"action"`
+		Reason    string `json:"reason"`
 	}
-	ack, err := js.Publish(ctx, subject.JobStarted, event)
-	if err != nil {
-		return nil, fmt.Errorf("publish the event of job %s: %w", job, err)
+	_ = json.Unmarshal(answer, &o) // what is no JSON has no action
+	follow := fmt.Sprintf(" `ledgerline job %s` shows how it goes.", o.JobID)
+	switch o.Action {
+	case "started":
+		return fmt.Sprintf("Job %s of company %s is started.", o.JobID, o.CompanyID) + follow
+	case "resumed":
+		return fmt.Sprintf("Job %s of company %s was in progress at Pleo and is taken up.", o.JobID, o.CompanyID) + follow
+	case "busy":
+		return fmt.Sprintf("Nothing was started: job %s of company %s is in hand here (%s), and the next one follows it.", o.JobID, o.CompanyID, o.Reason) + follow
+	case "nothing":
+		return fmt.Sprintf("No job of company %s waits at Pleo.", o.CompanyID)
+	case "waiting":
+		return fmt.Sprintf("Nothing was started for company %s, and it is tried again by itself: %s.", o.CompanyID, o.Reason)
+	case "not_eligible":
+		return fmt.Sprintf("Job %s of company %s cannot be started: %s.", o.JobID, o.CompanyID, o.Reason)
 	}
-	return ack, nil
+	return string(answer)
 }

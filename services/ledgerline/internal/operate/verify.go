@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 
@@ -84,6 +85,9 @@ func verify(ctx context.Context, book *ledger.Ledger, id uuid.UUID) ([]ProofView
 	proofs := make([]ProofView, 0, len(ids))
 	for _, id := range ids {
 		p, err := book.Verify(ctx, id)
+		if errors.Is(err, ledger.ErrUnknown) {
+			return nil, fmt.Errorf("%w: nothing of it was worked here yet; `ledgerline jobs` lists the jobs that are here", err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -106,14 +110,14 @@ func (s *Session) printProofs(proofs []ProofView) error {
 		if !p.OK {
 			verdict = "NOT OK"
 		}
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%s\n", p.JobID, p.Items, p.Booked, p.Failed, p.Missing, verdict)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", p.JobID, short(uint64(p.Items)), short(uint64(p.Booked)), short(uint64(p.Failed)), short(uint64(p.Missing)), verdict)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	for _, p := range proofs {
 		for _, problem := range p.Problems {
-			if err := s.printf("%s: %s\n", p.JobID, problem); err != nil {
+			if err := s.printf("%s", wrap(p.JobID+": "+problem, "", tableWidth)); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,2 @@
+// Package metricstest reads a /metrics in tests.
+package metricstest

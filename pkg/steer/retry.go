@@ -1,0 +1,104 @@
+package steer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ledgerline/ledgerline/pkg/endpoint"
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
+	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+)
+
+// Retry asks for a further run of a parked job: it is drained again, results that
+// Pleo has not taken are reported, and what is open is worked under the same
+// promises. The parked entry is removed last, so that a crash in between leaves
+// something to retry.
+func (s *Steer) Retry(ctx context.Context, job uuid.UUID) (Answer, error) {
+	known, err := s.parked.Knows(ctx, job)
+	if err != nil {
+		return Answer{}, err
+	}
+	state, _, err := s.jobs.Get(ctx, job)
+	switch {
+	case errors.Is(err, jobstate.ErrNotFound):
+		state = nil
+	case err != nil:
+		return Answer{}, err
+	}
+	isParked := state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED
+	if !isParked && !known {
+		if state == nil {
+			return Answer{}, fmt.Errorf("job %s: %w, and no event of it is parked; `ledgerline start %s` publishes one", job, jobstate.ErrNotFound, job)
+		}
+		return Answer{}, refuse("job %s is %s, not parked: nothing to retry; `ledgerline parked` lists what is", job, jobstate.PhaseName(state.GetPhase()))
+	}
+	if isParked {
+		if state, err = s.furtherRun(ctx, job); err != nil {
+			return Answer{}, err
+		}
+	}
+	if err := s.Started(ctx, job, state.GetCompanyId()); err != nil {
+		return Answer{}, err
+	}
+	if err := s.parked.Remove(ctx, job); err != nil {
+		return Answer{}, err
+	}
+	return Answer{
+		JobID: job.String(), State: jobstate.PhaseName(ledgerlinev1.JobPhase_JOB_PHASE_DRAINING), Done: true,
+		Text: fmt.Sprintf("the job is drained again; `ledgerline job %s` shows how it goes", job),
+	}, nil
+}
+
+// furtherRun marks a parked job to be drained again, as the run after the ledger's
+// last.
+func (s *Steer) furtherRun(ctx context.Context, job uuid.UUID) (*ledgerlinev1.JobState, error) {
+	last, err := s.ledger.LastOfJob(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	return s.jobs.Update(ctx, job, func(state *ledgerlinev1.JobState) error {
+		if !ledger.Final(state.GetPhase()) {
+			return refuse("job %s is %s by now", job, jobstate.PhaseName(state.GetPhase()))
+		}
+		state.Phase, state.Reason, state.EndedAt, state.Worker = ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, "", nil, ""
+		// What was asked of the run that ended is not asked of this one.
+		state.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_UNSPECIFIED
+		state.Run = max(state.GetRun(), last.RunOrZero()) + 1
+		return nil
+	})
+}
+
+// ThroughFetcher has a fetcher publish the job-started event.
+func (s *Steer) ThroughFetcher(ctx context.Context, job uuid.UUID, company string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.js.Options().DefaultTimeout)
+	defer cancel()
+	again := endpoint.Again{JobID: job.String(), CompanyID: company}
+	if err := endpoint.Ask(ctx, s.js.Conn(), subject.FetcherAgain, again, nil); err != nil {
+		return fmt.Errorf("ask a fetcher for a further run of job %s: %w", job, err)
+	}
+	return nil
+}
+
+// Publish publishes the job-started event of a job and waits until it is stored.
+// company, which tells the fetcher whose credential to read with, may be empty.
+func Publish(ctx context.Context, js jetstream.JetStream, job uuid.UUID, company string) (*jetstream.PubAck, error) {
+	event, err := json.Marshal(struct {
+		JobID     string `json:"jobId"`
+		CompanyID string `json:"companyId,omitempty"`
+	}{job.String(), company})
+	if err != nil {
+		return nil, fmt.Errorf("encode the event of job %s: %w", job, err)
+	}
+	ack, err := js.Publish(ctx, subject.JobStarted, event)
+	if err != nil {
+		return nil, fmt.Errorf("publish the event of job %s: %w", job, err)
+	}
+	return ack, nil
+}

@@ -1,0 +1,4 @@
+package topology
+
+// KeepInterval is how often Keep looks.
+const KeepInterval = keepInterval

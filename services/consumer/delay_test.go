@@ -1,0 +1,53 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ledgerline/ledgerline/pkg/ledger"
+)
+
+// deliveredMsg is a message that was delivered some times.
+type deliveredMsg struct {
+	jetstream.Msg
+	times uint64
+}
+
+func (m deliveredMsg) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{NumDelivered: m.times}, nil
+}
+
+// A job that fails by itself waits longer each time; one that NATS held up, or that
+// got on, goes on at once.
+func TestHandBackGrowsOnlyWhereTheJobIsAtFault(t *testing.T) {
+	t.Parallel()
+	fault := errors.New("the job's own")
+	noAnswer := fmt.Errorf("record position 3: %w", context.DeadlineExceeded)
+	for _, c := range []struct {
+		name      string
+		reason    error
+		delivered uint64
+		tenure    *ledger.Tenure
+		begun     uint32
+		want      time.Duration
+	}{
+		{"first", fault, 1, &ledger.Tenure{}, 0, time.Second},
+		{"fourth", fault, 4, &ledger.Tenure{}, 0, 8 * time.Second},
+		{"hundredth", fault, 100, &ledger.Tenure{}, 0, 30 * time.Second},
+		{"got on", fault, 100, &ledger.Tenure{Position: 7}, 6, time.Second},
+		{"stood still", fault, 100, &ledger.Tenure{Position: 7}, 7, 30 * time.Second},
+		{"no answer", noAnswer, 100, &ledger.Tenure{}, 0, time.Second},
+		{"no answer to the claim", noAnswer, 100, nil, 0, time.Second},
+		{"no place", errLater, 1, nil, 0, heldDelay},
+	} {
+		j := &job{msg: deliveredMsg{times: c.delivered}, tenure: c.tenure, begun: c.begun}
+		if got := j.handBackDelay(c.reason); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}

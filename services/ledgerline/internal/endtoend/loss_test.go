@@ -1,0 +1,512 @@
+package endtoend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ledgerline/ledgerline/pkg/embedded"
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/sink"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/services/simulator"
+)
+
+const (
+	lossCompanies = 6
+	lossItems     = 120
+	// lossPatience is for several leases and looks in a row on a busy machine.
+	lossPatience = slowness * 3 * time.Minute
+	// lossPace keeps jobs at work for longer than it takes to notice a loss.
+	lossPace = 30 * time.Millisecond
+)
+
+// losing is an installation at work whose store is about to be harmed: a gateway,
+// two fetchers, two consumers, and a job of each company that a webhook announced.
+type losing struct {
+	*installation
+	to      *book
+	jobs    []uuid.UUID
+	workers []*worker
+	// accepted are the entries that Pleo had accepted, by job, and sent how many
+	// items had been sent, before the harm.
+	accepted map[uuid.UUID]map[string]bool
+	sent     int
+}
+
+func losingIn(t *testing.T, seed uint64, dir string) *losing {
+	t.Helper()
+	d := newDoor(t)
+	in := installIn(t, simulator.Config{Seed: seed, Companies: lossCompanies, Webhook: d.webhooks()}, dir, "127.0.0.1:0")
+	in.patience = lossPatience
+	l := &losing{installation: in, to: &book{answer: paced}, accepted: map[uuid.UUID]map[string]bool{}}
+	l.workers = []*worker{in.fetcher(startsNothing), in.fetcher(startsNothing), in.consumer(l.to), in.consumer(l.to)}
+	g, _ := d.gateway(in, polls(2*time.Second))
+	l.workers = append(l.workers, g)
+	l.more(lossItems)
+	return l
+}
+
+// more adds a job to each company.
+func (l *losing) more(n int) {
+	for company := range lossCompanies {
+		l.jobs = append(l.jobs, l.add(simulator.JobSpec{CompanyID: l.upstream.Company(company), Items: items(n), Status: simulator.JobPending}))
+	}
+}
+
+// paced books an item in its time.
+func paced(ctx context.Context, d sink.Delivery) sink.Answer {
+	timer := time.NewTimer(lossPace)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return bookedAs(d)
+}
+
+// midway waits until jobs are in their middle and notes what was acknowledged.
+func (l *losing) midway() {
+	l.t.Helper()
+	l.to.wait(l.installation, lossCompanies*lossItems/3)
+	l.note()
+}
+
+func (l *losing) note() {
+	l.sent = len(l.to.deliveries())
+	for _, id := range l.jobs {
+		l.accepted[id] = map[string]bool{}
+		for _, item := range l.job(id).Items {
+			if item.Status == simulator.ItemSuccessful {
+				l.accepted[id][item.AccountingEntryID.String()] = true
+			}
+		}
+	}
+}
+
+// down stops the server, harms its store and starts it again at its address.
+func (l *losing) down(harm func(dir string)) {
+	l.t.Helper()
+	if err := l.server.Close(); err != nil {
+		l.t.Fatal(err)
+	}
+	harm(l.dir)
+	l.up()
+}
+
+func (l *losing) up() {
+	l.t.Helper()
+	if err := l.tryUp(); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *losing) tryUp() error {
+	server, err := embedded.Start(embedded.Options{DataDir: l.dir, Listen: l.addr, Logger: l.logger()})
+	if err == nil {
+		l.server = server
+	}
+	return err
+}
+
+// recovers waits until every job has ended, and then sees each company's next job
+// through: nobody waits for what was lost.
+func (l *losing) recovers() {
+	l.t.Helper()
+	l.complete()
+	l.log.Wait(logevent.StoreLost)
+	l.more(3)
+	l.complete()
+}
+
+// complete waits until every job is completed at Pleo. It asks nobody else: the
+// state that others would be asked for may be what was lost.
+func (l *losing) complete() {
+	l.t.Helper()
+	ctx := l.bounded("a job was not completed")
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for _, id := range l.jobs {
+		for j := l.job(id); j.Status == simulator.JobPending || j.Status == simulator.JobInProgress; j = l.job(id) {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				l.t.Fatalf("job %s is %s at Pleo", id, j.Status)
+			}
+		}
+	}
+}
+
+// judge compares Pleo's final state with the sink's record: every job completed
+// once, every item booked, in order, and nothing sent again that Pleo had accepted
+// before the harm. It returns how many items were sent again.
+func (l *losing) judge() (again int) {
+	l.t.Helper()
+	sent := l.to.deliveries()
+	for _, id := range l.jobs {
+		j := l.job(id)
+		if events := eventsOf(j); j.Status != simulator.JobCompleted || j.OpenAtClose != 0 || !slices.Equal(events, []string{"started", "completed"}) {
+			l.t.Errorf("job %s is %s, %d items open at its close, events %v", id, j.Status, j.OpenAtClose, events)
+		}
+		times := map[string]int{}
+		var last sink.Delivery
+		for i, d := range sent {
+			if d.JobID != id.String() {
+				continue
+			}
+			times[d.AccountingEntryID]++
+			if i >= l.sent && l.accepted[id][d.AccountingEntryID] {
+				l.t.Errorf("job %s: entry %s was sent again, and Pleo had accepted it", id, d.AccountingEntryID)
+			}
+			// From one item to the next the order holds, but where work begins again
+			// after the harm: further back then, never further on.
+			if before(d, last) && i < l.sent {
+				l.t.Errorf("job %s: entry %s came after entry %s before anything was lost", id, d.AccountingEntryID, last.AccountingEntryID)
+			}
+			last = d
+		}
+		for _, item := range j.Items {
+			entry := item.AccountingEntryID.String()
+			if item.Status != simulator.ItemSuccessful || times[entry] == 0 {
+				l.t.Errorf("job %s: entry %s is %s at Pleo and was sent %d times", id, entry, item.Status, times[entry])
+			}
+			again += max(0, times[entry]-1)
+		}
+		l.inOrderSince(id, sent)
+	}
+	return again
+}
+
+// inOrderSince insists that, after the harm, the items of a job came in order: as
+// often as work began again, but each time in order to where it was left.
+func (l *losing) inOrderSince(id uuid.UUID, sent []sink.Delivery) {
+	l.t.Helper()
+	var last sink.Delivery
+	begun := 0
+	for i, d := range sent {
+		if i < l.sent || d.JobID != id.String() {
+			continue
+		}
+		if last.JobID != "" && before(d, last) {
+			begun++
+		}
+		last = d
+	}
+	// Once for the work that was in hand at the harm, and once more where a job had
+	// gone on before it was noticed.
+	if begun > 2 {
+		l.t.Errorf("job %s: work began again %d times after the harm", id, begun)
+	}
+}
+
+// before tells whether a comes before b in the order of date.
+func before(a, b sink.Delivery) bool {
+	switch {
+	case b.JobID == "" || a.Date == nil && b.Date != nil:
+		return false
+	case a.Date != nil && b.Date == nil:
+		return true
+	case a.Date != nil && !a.Date.Equal(*b.Date):
+		return a.Date.Before(*b.Date)
+	}
+	x, y := uuid.MustParse(a.AccountingEntryID), uuid.MustParse(b.AccountingEntryID)
+	return bytes.Compare(x[:], y[:]) < 0
+}
+
+// empty stops the workers and insists that ended jobs left nothing behind.
+func (l *losing) empty() {
+	l.t.Helper()
+	l.ends(l.jobs[len(l.jobs)-lossCompanies:]...)
+	for _, w := range l.workers {
+		w.stop()
+	}
+	l.nothingLeft()
+}
+
+// The state of every durable is removed under the server: the streams tell the
+// rest, and nothing is sent again but what was in hand.
+func TestTheServersConsumerStateIsLost(t *testing.T) {
+	t.Parallel()
+	l := losingIn(t, 140, t.TempDir())
+	l.midway()
+	l.down(func(dir string) {
+		removed := 0
+		for _, stream := range []string{subject.StreamEvents, subject.StreamPipe, subject.StreamDetected} {
+			obs := filepath.Join(dir, "jetstream", "$G", "streams", stream, "obs")
+			if err := filepath.WalkDir(obs, func(string, fs.DirEntry, error) error { removed++; return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(obs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if removed < 6 {
+			t.Fatalf("%d files held the state of the durables", removed)
+		}
+	})
+	l.recovers()
+	if again := l.judge(); again > lossCompanies {
+		t.Errorf("%d items were sent again, at most one a job was in hand", again)
+	}
+	l.empty()
+}
+
+// Each stream and the bucket is removed alone while jobs run: it is noticed, made
+// anew, and every job ends well. What that may cost is different for each.
+func TestAStreamIsLostWhileJobsRun(t *testing.T) {
+	t.Parallel()
+	for n, lost := range []string{"KV_" + subject.BucketJobs, subject.StreamLedger, subject.StreamPipe, subject.StreamEvents, subject.StreamDetected} {
+		t.Run(lost, func(t *testing.T) {
+			t.Parallel()
+			l := losingIn(t, 141+uint64(n), t.TempDir())
+			l.midway()
+			if err := l.js.DeleteStream(l.bounded("the stream was not removed"), lost); err != nil {
+				t.Fatal(err)
+			}
+			l.recovers()
+			again := l.judge()
+			switch lost {
+			case subject.StreamLedger:
+				// What was booked and not accepted by Pleo yet is forgotten with it.
+				l.log.Wait(logevent.LedgerForgot)
+			default:
+				if again > lossCompanies {
+					t.Errorf("%d items were sent again, at most one a job was in hand", again)
+				}
+			}
+			t.Logf("%d items were sent again", again)
+			l.empty()
+		})
+	}
+}
+
+// The whole store is removed under running jobs: they are drained again from Pleo,
+// and what Pleo has accepted is not sent again.
+func TestTheWholeStoreIsLost(t *testing.T) {
+	t.Parallel()
+	l := losingIn(t, 150, t.TempDir())
+	l.midway()
+	l.down(func(dir string) {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	})
+	l.recovers()
+	t.Logf("%d items were sent again", l.judge())
+	l.empty()
+}
+
+// copyStore copies the store file by file while the server writes it, as a backup
+// does that knows nothing of the server. A file that vanishes meanwhile is left out.
+func copyStore(t *testing.T, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, path[len(from):])
+		if entry.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		content, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, content, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The store is copied at random moments while jobs run, everything is stopped a
+// moment later, and work goes on from a copy: what was acknowledged before the copy
+// is kept, and nothing of it is sent again.
+func TestWorkGoesOnFromACopyOfTheStore(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			l := losingIn(t, 160+seed, filepath.Join(t.TempDir(), "store"))
+			random := rand.New(rand.NewPCG(160, seed))
+			l.to.wait(l.installation, 30+random.IntN(lossCompanies*lossItems*2/3))
+			l.note()
+			// What the sink has been sent after an item is recorded only when that item
+			// is: all but the last item of each job are in the ledger by now.
+			recorded := l.recordedBy(l.to.deliveries())
+			copied := filepath.Join(t.TempDir(), "copy")
+			copyStore(t, l.dir, copied)
+			for _, w := range l.workers {
+				w.die()
+			}
+			if err := l.server.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range l.workers {
+				w.stop()
+			}
+			l.dir = copied
+			l.up()
+			restarted := len(l.to.deliveries())
+			l.workers = []*worker{l.fetcher(startsNothing), l.consumer(l.to), l.consumer(l.to)}
+			d := newDoor(t)
+			g, _ := d.gateway(l.installation, polls(2*time.Second))
+			l.workers = append(l.workers, g)
+			l.complete()
+			for _, delivery := range l.to.deliveries()[restarted:] {
+				if recorded[delivery.JobID+delivery.AccountingEntryID] {
+					t.Errorf("job %s: entry %s was sent again, and its booking was recorded before the copy", delivery.JobID, delivery.AccountingEntryID)
+				}
+			}
+			t.Logf("copied after %d items; %d items were sent again", l.sent, l.judge())
+			l.empty()
+		})
+	}
+}
+
+// recordedBy are the entries of each job that another one followed: the record of
+// the one stands before the other is sent.
+func (l *losing) recordedBy(sent []sink.Delivery) map[string]bool {
+	recorded, last := map[string]bool{}, map[string]string{}
+	for _, d := range sent {
+		if before, found := last[d.JobID]; found {
+			recorded[d.JobID+before] = true
+		}
+		last[d.JobID] = d.AccountingEntryID
+	}
+	return recorded
+}
+
+// A byte of the middle of a stream's file is changed while the server is down. It
+// refuses the store in words, or the damage is met and mended from Pleo, or the job
+// is parked with a reason; never is an item left out or sent again in silence.
+func TestADamagedBlock(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []string{subject.StreamLedger, subject.StreamPipe} {
+		for seed := range uint64(2) {
+			t.Run(stream+"/"+strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				l := losingIn(t, 170+seed, t.TempDir())
+				l.midway()
+				if err := l.server.Close(); err != nil {
+					t.Fatal(err)
+				}
+				recorded := l.recordedBy(l.to.deliveries())
+				before := len(l.to.deliveries())
+				block := filepath.Join(l.dir, "jetstream", "$G", "streams", stream, "msgs", "1.blk")
+				content, err := os.ReadFile(block)
+				if err != nil {
+					t.Fatal(err)
+				}
+				random := rand.New(rand.NewPCG(170, seed))
+				at := len(content)/4 + random.IntN(len(content)/2)
+				content[at] ^= 0xff
+				if err := os.WriteFile(block, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if seed%2 == 1 {
+					// As after a crash: without it the server reads every block.
+					if err := os.Remove(filepath.Join(filepath.Dir(block), "index.db")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err = l.tryUp()
+				if err != nil && !strings.Contains(err.Error(), "stream "+stream+" ends at message") {
+					t.Fatalf("the server's start: %v", err)
+				}
+				t.Logf("refused at the start: %t", err != nil)
+				if err != nil {
+					l.refusedUntilTold()
+				}
+				parked := 0
+				for id, s := range l.ends(l.jobs...) {
+					if s.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED {
+						continue
+					}
+					named := strings.Contains(s.GetReason(), "the ledger of the job") || strings.Contains(s.GetReason(), "damaged")
+					if parked++; stream != subject.StreamLedger || !named {
+						t.Errorf("job %s is %s: %s", id, s.GetPhase(), s.GetReason())
+					}
+				}
+				if err != nil {
+					return // the person has agreed to go on without what was lost
+				}
+				if parked > 1 {
+					t.Errorf("%d jobs are parked for one damaged record", parked)
+				}
+				for _, d := range l.to.deliveries()[before:] {
+					if recorded[d.JobID+d.AccountingEntryID] {
+						t.Errorf("job %s: entry %s was sent again, and its booking was recorded", d.JobID, d.AccountingEntryID)
+					}
+				}
+			})
+		}
+	}
+}
+
+// refusedUntilTold does what the refusal asks of a person who has no backup.
+func (l *losing) refusedUntilTold() {
+	l.t.Helper()
+	if err := os.Remove(filepath.Join(l.dir, "ledgerline-high-water.json")); err != nil {
+		l.t.Fatal(err)
+	}
+	l.up()
+}
+
+// The disk is full while jobs run: that is told, nothing that was not stored is gone
+// on from, and with room again every job ends, with at most the item in hand of each
+// sent again.
+func TestTheDiskIsFullWhileJobsRun(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("NOTE: no file system can be mounted here, so the full disk under running jobs is NOT TESTED: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("unmount %s: %v %s", dir, err, out)
+		}
+	})
+	l := losingIn(t, 180, dir)
+	l.midway()
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 1<<12))
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.log.Wait(logevent.NATSStoreUnusable)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	l.log.Wait(logevent.NATSStoreReopened)
+	l.complete()
+	if again := l.judge(); again > lossCompanies {
+		t.Errorf("%d items were sent again, at most one a job was in hand", again)
+	}
+	l.empty()
+}

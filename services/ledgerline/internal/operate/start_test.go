@@ -1,0 +1,36 @@
+package operate
+
+import (
+	"strings"
+	"testing"
+)
+
+// What a gateway answers is told in words, with the reason where there is one; JSON
+// is for programs.
+func TestAGatewaysAnswerIsToldInWords(t *testing.T) {
+	t.Parallel()
+	const company, job = "3b1f9f52-9f7e-4b57-8d1e-2a2f4dd1c6aa", "8eb648ab-464b-42a0-ba17-eda703657e33"
+	for answer, want := range map[string][]string{
+		`{"companyId":"` + company + `","jobId":"` + job + `","action":"started"}`:                      {job, company, "is started", "`ledgerline job " + job + "`"},
+		`{"companyId":"` + company + `","jobId":"` + job + `","action":"resumed"}`:                      {job, "taken up", "`ledgerline job " + job + "`"},
+		`{"companyId":"` + company + `","jobId":"` + job + `","action":"busy","reason":"it is active"}`: {job, "(it is active)"},
+		`{"companyId":"` + company + `","action":"nothing"}`:                                            {"No job", company},
+		`{"companyId":"` + company + `","action":"waiting","reason":"not ready: the sink"}`:             {"tried again", "not ready: the sink"},
+		`{"companyId":"` + company + `","jobId":"` + job + `","action":"not_eligible","reason":"over"}`: {job, "cannot be started: over"},
+	} {
+		told := lookTold([]byte(answer))
+		for _, part := range want {
+			if !strings.Contains(told, part) {
+				t.Errorf("%s is told as %q, without %q", answer, told, part)
+			}
+		}
+		if strings.Contains(told, "{") {
+			t.Errorf("%s is told as %q", answer, told)
+		}
+	}
+	for _, answer := range []string{`{"action":"of a newer version"}`, `no json`, ``} {
+		if told := lookTold([]byte(answer)); told != answer {
+			t.Errorf("%q is told as %q", answer, told)
+		}
+	}
+}
