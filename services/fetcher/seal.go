@@ -119,7 +119,7 @@ func (f *Fetcher) stage(ctx context.Context, t *task, entries []entry) (*ledgerl
 	}
 	digest := sha256.New()
 	subj := subject.Items(t.job, t.attempt)
-	payloads := make([][]byte, 0, min(len(entries), cas.MaxBatch))
+	payloads := make([][]byte, 0, min(len(entries), maxStaged))
 	for i, e := range entries {
 		digest.Write(e.id[:])
 		data, err := encodeItem(e, uint32(i+1))
@@ -127,7 +127,7 @@ func (f *Fetcher) stage(ctx context.Context, t *task, entries []entry) (*ledgerl
 			return nil, err
 		}
 		payloads = append(payloads, data)
-		if len(payloads) < cas.MaxBatch && i+1 < len(entries) {
+		if len(payloads) < maxStaged && i+1 < len(entries) {
 			continue
 		}
 		// Each batch expects the last sequence of the one before: a chain that

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestDeathAtEveryPoint kills a service before and after each step, once each,
-// starts it again, and has the sink's record and Pleo's final state judged.
+// TestDeathAtEveryPoint kills a service before and after each step, once each, or
+// as often as the step's life says, starts it again, and has the sink's record and Pleo's final state judged.
 func TestDeathAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	if slow {
@@ -49,21 +49,27 @@ func TestDeathAtEveryPoint(t *testing.T) {
 			if step == "fetcher/page" && side == "before" {
 				continue // a page is taken in, not asked for: reading has the point before it
 			}
-			t.Run(side+" "+step, func(t *testing.T) {
-				t.Parallel()
-				l := lives[step]
-				b := newBed(t, l)
-				b.alive(service)
-				b.start(filepath.Join(bin, service), "CRASHPOINT="+side+" "+step, "CRASHPOINT_AT="+strconv.Itoa(l.at))
-				l.begin(b)
-				b.dies()
-				if l.died != nil {
-					l.died(b)
+			l := lives[step]
+			for i, at := range l.deaths() {
+				name := side + " " + step
+				if i > 0 {
+					name += " " + strconv.Itoa(at)
 				}
-				b.start(filepath.Join(bin, service))
-				b.settles()
-				b.stops()
-			})
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					b := newBed(t, l)
+					b.alive(service)
+					b.start(filepath.Join(bin, service), "CRASHPOINT="+side+" "+step, "CRASHPOINT_AT="+strconv.Itoa(at))
+					l.begin(b)
+					b.dies()
+					if l.died != nil {
+						l.died(b)
+					}
+					b.start(filepath.Join(bin, service))
+					b.settles()
+					b.stops()
+				})
+			}
 		}
 	}
 }

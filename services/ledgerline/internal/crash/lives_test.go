@@ -32,8 +32,9 @@ import (
 // life is what a small installation lives through up to a step, and after the
 // death there.
 type life struct {
-	// at is which time the process gets to its point it dies; 0 is the first.
-	at int
+	// at is which times the process gets to its point it dies, once each, in an
+	// installation of its own; without any it is the first.
+	at []int
 	// environ is added to the service's.
 	environ []string
 	// begin makes what leads to the step. It runs beside the process under test.
@@ -52,13 +53,21 @@ type life struct {
 	phase ledgerlinev1.JobPhase
 }
 
-// times is l at another of the times that it gets to its point.
-func (l life) times(n int) life {
+// times is l at others of the times that it gets to its point.
+func (l life) times(n ...int) life {
 	l.at = n
 	return l
 }
 
-// smallJob has several pages.
+// deaths are the times of its point at which the process dies.
+func (l life) deaths() []int {
+	if len(l.at) == 0 {
+		return []int{1}
+	}
+	return l.at
+}
+
+// smallJob has several pages, and several batches in a fetcher that is to die.
 const smallJob = 8
 
 func items(n int) *int { return &n }
@@ -91,7 +100,9 @@ var lives = map[string]life{
 	"fetcher/dates": started,
 	"fetcher/fail":  unmapped,
 
-	"fetcher/stage":   started,
+	// Before and after each batch: the second and the third time are those of a drain
+	// that has staged a part of its job.
+	"fetcher/stage":   stagedInPart.times(1, 2, 3),
 	"fetcher/seal":    started,
 	"fetcher/sealed":  started,
 	"fetcher/discard": raced,
@@ -178,6 +189,18 @@ var (
 
 	// started is a job's usual life from its event on.
 	started = life{begin: startJob}
+
+	// stagedInPart: the fetcher dies when some of the job's batches are stored, or
+	// all of them, and no manifest names them.
+	stagedInPart = life{begin: startJob, died: func(b *bed) {
+		job := b.sim.Snapshot().Jobs[0].ID
+		if _, err := b.stream(subject.StreamPipe).GetLastMsgForSubject(b.ctx(), subject.Ready(job)); !errors.Is(err, jetstream.ErrMsgNotFound) {
+			b.t.Errorf("the manifest of a job that is staged in part: %v", err)
+		}
+		if received := b.sink.of(job); len(received) > 0 {
+			b.t.Errorf("%d items of a job that is staged in part were sent", len(received))
+		}
+	}}
 
 	// refusedAtStart: Pleo does not let the job be started.
 	refusedAtStart = life{
