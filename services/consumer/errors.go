@@ -16,6 +16,8 @@ var (
 	errStale = errors.New("the sink knows a newer epoch of the job")
 	// errLater is returned when the job cannot go on now and nobody is at fault.
 	errLater = errors.New("the job is handed back")
+	// errUnrecorded ends a write that the ledger does not answer.
+	errUnrecorded = fmt.Errorf("%w: the ledger did not answer", errLater)
 	// errExpired is returned when the job's deadline has passed.
 	errExpired = errors.New("the job's deadline has passed")
 	// errPaused is returned between two items when an operator has paused the job.

@@ -3,7 +3,6 @@ package consumer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -136,8 +135,7 @@ func outcomeName(s *ledgerlinev1.Settlement) string {
 // to end: what the sink has booked must be remembered, and the ledger's own
 // compare-and-set tells whether the job is still ours.
 func (j *job) record(ctx context.Context, r *ledgerlinev1.LedgerRecord) error {
-	recording, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), j.c.config.Topology.Lease,
-		fmt.Errorf("%w: the ledger did not answer", errLater))
+	recording, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), j.c.config.Topology.Lease, errUnrecorded)
 	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerRecord)
 	err := j.tenure.Append(recording, r)

@@ -40,7 +40,7 @@ func (j *job) send(ctx context.Context, it item, span tracing.Span) (*ledgerline
 	if j.payload != nil && body == nil {
 		j.logger.Warn().Stringer("accounting_entry_id", it.id).Msg(logevent.PayloadMissing)
 	}
-	waits := newWaits()
+	var waits *backoff.ExponentialBackOff
 	for sends := 1; ; sends++ {
 		attempt, err := j.recordSend(ctx, it)
 		if err != nil {
@@ -79,6 +79,9 @@ func (j *job) send(ctx context.Context, it item, span tracing.Span) (*ledgerline
 		case sink.Stale:
 			j.c.metrics.StaleEpochs.Inc()
 			return nil, errStale
+		}
+		if waits == nil {
+			waits = newWaits()
 		}
 		wait := waits.NextBackOff()
 		if answer.RetryAfter > 0 {

@@ -33,8 +33,8 @@ type handler struct {
 	// first and last are when the first item came and the last one went, in Unix
 	// nanoseconds: the lane alone, without the job's beginning and end.
 	first, last atomic.Int64
-	// spent and items tell what the handler's time really was: a timer of a busy
-	// system goes off late, and that is no cost of ours.
+	// spent and items tell what the handler's time really was: on a busy system it
+	// is longer, and that is no cost of ours.
 	spent, items atomic.Int64
 }
 
@@ -258,7 +258,7 @@ func (b *bench) compareTenJobs(ctx context.Context, bed *testbed, p *processor, 
 	}
 	found.raw(fmt.Sprintf("synced publish of a ledger record, %d publishers, %s between their publishes", jobs, slowSink), raw)
 	found.ours(processingOf(jobs, b.sizes.slow, slowSink), ours, ours.sharesOfIdeal(jobs, slowSink), ideal, askedIdeal)
-	found.ours("the same, by the time that the sink's timer really took", ours, ours.sharesOf(possible), "jobs / that time", 0)
+	found.ours("the same, by the time that the sink really took", ours, ours.sharesOf(possible), "jobs / that time", 0)
 	found.ours("the same, beside raw publishes at that pace", ours, ours.sharesOf(raw), "those", 0)
 	return nil
 }

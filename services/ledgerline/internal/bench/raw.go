@@ -115,19 +115,6 @@ func publishTogether(ctx context.Context, js jetstream.JetStream, payloads [][]b
 	return time.Since(began), fault
 }
 
-// pass lets time pass, or ctx end.
-func pass(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
 // publishBatches publishes the payloads in chained atomic batches on one subject.
 // The messages are made before the clock starts: it is the limit, not our way.
 func publishBatches(ctx context.Context, js jetstream.JetStream, payloads [][]byte) (subj string, took time.Duration, err error) {
