@@ -7,20 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
 )
-
-// deliveredMsg is a message that was delivered some times.
-type deliveredMsg struct {
-	jetstream.Msg
-	times uint64
-}
-
-func (m deliveredMsg) Metadata() (*jetstream.MsgMetadata, error) {
-	return &jetstream.MsgMetadata{NumDelivered: m.times}, nil
-}
 
 // A job that fails by itself waits longer each time; one that NATS held up, or that
 // got on, goes on at once.
@@ -45,7 +34,7 @@ func TestHandBackGrowsOnlyWhereTheJobIsAtFault(t *testing.T) {
 		{"no answer to the claim", noAnswer, 100, nil, 0, time.Second},
 		{"no place", errLater, 1, nil, 0, heldDelay},
 	} {
-		j := &job{msg: deliveredMsg{times: c.delivered}, tenure: c.tenure, begun: c.begun}
+		j := &job{msg: natstest.Delivered{Times: c.delivered}, tenure: c.tenure, begun: c.begun}
 		if got := j.handBackDelay(c.reason); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}

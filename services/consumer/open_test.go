@@ -2,12 +2,10 @@ package consumer
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -17,25 +15,6 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
 )
-
-// leaderless answers the second look-up of each stream as servers do that are
-// electing a leader. The first is the one that finds all streams there.
-type leaderless struct {
-	jetstream.JetStream
-	mu    sync.Mutex
-	looks map[string]int
-}
-
-func (l *leaderless) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
-	l.mu.Lock()
-	l.looks[name]++
-	look := l.looks[name]
-	l.mu.Unlock()
-	if look == 2 {
-		return nil, context.DeadlineExceeded
-	}
-	return l.JetStream.Stream(ctx, name)
-}
 
 // A leader that is lost while a worker starts is waited for: the worker does not
 // end.
@@ -48,7 +27,7 @@ func TestAStartWaitsForALeader(t *testing.T) {
 	if err := topology.Ensure(ctx, js, options, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
-	f, err := New(Config{
+	c, err := New(Config{
 		Conn: js.Conn(), Logger: zerolog.Nop(), Worker: "worker", ConcurrentJobs: 1,
 		Payload: PayloadNone, OnFailure: OnFailureContinue,
 		Topology: options, APITimeout: topology.APITimeout(options.Lease),
@@ -56,11 +35,12 @@ func TestAStartWaitsForALeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.js = &leaderless{JetStream: f.js, looks: map[string]int{}}
-	if err := f.open(ctx); err != nil {
+	servers := natstest.NewLeaderless(c.js)
+	c.js = servers
+	if err := c.open(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if looks := f.js.(*leaderless).looks[subject.StreamLedger]; looks < 3 {
+	if looks := servers.Looks(subject.StreamLedger); looks < 3 {
 		t.Errorf("the ledger was looked up %d times", looks)
 	}
 }

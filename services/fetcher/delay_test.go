@@ -7,18 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
 )
-
-// deliveredMsg is a message that was delivered some times.
-type deliveredMsg struct {
-	jetstream.Msg
-	times uint64
-}
-
-func (m deliveredMsg) Metadata() (*jetstream.MsgMetadata, error) {
-	return &jetstream.MsgMetadata{NumDelivered: m.times}, nil
-}
 
 // A job whose drain fails waits longer each time; one that NATS held up goes on at
 // once.
@@ -37,7 +27,7 @@ func TestHandBackGrowsOnlyWhereTheJobIsAtFault(t *testing.T) {
 		{"no answer", fmt.Errorf("seal: %w", context.DeadlineExceeded), 100, time.Second},
 		{"no answer of Pleo's", fmt.Errorf("%w: %w", errLater, context.DeadlineExceeded), 4, 8 * time.Second},
 	} {
-		if got := handBackDelay(deliveredMsg{times: c.delivered}, c.reason); got != c.want {
+		if got := handBackDelay(natstest.Delivered{Times: c.delivered}, c.reason); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

@@ -2,36 +2,15 @@ package fetcher
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/topology"
 )
-
-// leaderless answers the second look-up of each stream as servers do that are
-// electing a leader. The first is the one that finds all streams there.
-type leaderless struct {
-	jetstream.JetStream
-	mu    sync.Mutex
-	looks map[string]int
-}
-
-func (l *leaderless) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
-	l.mu.Lock()
-	l.looks[name]++
-	look := l.looks[name]
-	l.mu.Unlock()
-	if look == 2 {
-		return nil, context.DeadlineExceeded
-	}
-	return l.JetStream.Stream(ctx, name)
-}
 
 // A leader that is lost while a worker starts is waited for: the worker does not
 // end.
@@ -51,11 +30,12 @@ func TestAStartWaitsForALeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.js = &leaderless{JetStream: f.js, looks: map[string]int{}}
+	servers := natstest.NewLeaderless(f.js)
+	f.js = servers
 	if err := f.open(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if looks := f.js.(*leaderless).looks[subject.StreamLedger]; looks < 3 {
+	if looks := servers.Looks(subject.StreamLedger); looks < 3 {
 		t.Errorf("the ledger was looked up %d times", looks)
 	}
 }
