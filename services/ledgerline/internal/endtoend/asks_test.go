@@ -249,10 +249,7 @@ func TestAPauseOutlivesALostState(t *testing.T) {
 	in.consumer(to)
 	job := in.add(simulator.JobSpec{Entries: entries(4)})
 	in.publish(job)
-	in.wait(here, "the second item")
-	in.leave(job, pause)
-	in.log.Wait(logevent.WishSeen)
-	here.open()
+	in.wishAt(here, job, pause)
 	at := in.phase(job, isPaused).GetPosition()
 	jobs, err := in.js.KeyValue(in.bounded(""), subject.BucketJobs)
 	if err != nil {

@@ -72,6 +72,16 @@ func (in *installation) leave(job uuid.UUID, v verb) {
 	}
 }
 
+// wishAt sends a wish while the sink has the job's item that the gate holds. The sink
+// answers once a worker has seen the wish.
+func (in *installation) wishAt(here *gate, job uuid.UUID, v verb) {
+	in.t.Helper()
+	in.wait(here, "the item at which the job is to be steered")
+	in.leave(job, v)
+	in.log.Wait(logevent.WishSeen)
+	here.open()
+}
+
 func (in *installation) phase(job uuid.UUID, want ledgerlinev1.JobPhase) *ledgerlinev1.JobState {
 	in.t.Helper()
 	return in.until(job, want.String(), func(s *ledgerlinev1.JobState) bool { return s.GetPhase() == want })
@@ -105,10 +115,7 @@ func TestPauseHoldsBetweenItems(t *testing.T) {
 	in.consumer(to)
 	job := in.add(simulator.JobSpec{Entries: entries(6)})
 	in.publish(job)
-	in.wait(here, "the third item")
-	in.leave(job, pause)
-	in.log.Wait(logevent.WishSeen)
-	here.open()
+	in.wishAt(here, job, pause)
 	state := in.phase(job, isPaused)
 	// The send of the next item may have stood in the ledger by then: it was made.
 	if at := state.GetPosition(); at < 3 || at > 4 || state.GetReason() != steer.PausedReason || state.GetWorker() == "" {
@@ -195,10 +202,7 @@ func TestPauseSurvivesItsWorker(t *testing.T) {
 	first := in.consumer(to)
 	job := in.add(simulator.JobSpec{Entries: entries(5)})
 	in.publish(job)
-	in.wait(here, "the second item")
-	in.leave(job, pause)
-	in.log.Wait(logevent.WishSeen)
-	here.open()
+	in.wishAt(here, job, pause)
 	at := in.phase(job, isPaused).GetPosition()
 	first.die()
 	in.consumer(to, func(c *consumer.Config) { c.ConcurrentJobs = 1 })
@@ -272,10 +276,7 @@ func TestPausedJobAtItsDeadline(t *testing.T) {
 				in.parks(job, "job_expired", "0 of 4")
 				return
 			}
-			in.wait(here, "the second item")
-			in.leave(job, pause)
-			in.log.Wait(logevent.WishSeen)
-			here.open()
+			in.wishAt(here, job, pause)
 			in.phase(job, isPaused)
 			in.parks(job, "job_expired", "of 4")
 			if n, sent := in.reported(job), len(to.deliveries()); n != sent {
@@ -296,10 +297,7 @@ func TestCancelReportsWhatWasBooked(t *testing.T) {
 	job := in.add(simulator.JobSpec{Entries: entries(6), CreatedAt: time.Now().Add(-time.Minute)})
 	next := in.add(simulator.JobSpec{Entries: entries(6)})
 	in.publish(job, next)
-	in.wait(here, "the third item")
-	in.leave(job, cancel)
-	in.log.Wait(logevent.WishSeen)
-	here.open()
+	in.wishAt(here, job, cancel)
 	in.completes(next)
 	sent := len(to.ids(job))
 	if sent < 3 || sent > 4 {
@@ -323,10 +321,7 @@ func TestCancelOfAPausedJob(t *testing.T) {
 	in.consumer(to)
 	job := in.add(simulator.JobSpec{Entries: entries(4)})
 	in.publish(job)
-	in.wait(here, "the second item")
-	in.leave(job, pause)
-	in.log.Wait(logevent.WishSeen)
-	here.open()
+	in.wishAt(here, job, pause)
 	at := in.phase(job, isPaused).GetPosition()
 	in.wish(job, cancel)
 	in.cancels(job, int(at))
@@ -432,10 +427,7 @@ func TestCancelSurvivesItsWorker(t *testing.T) {
 	})
 	job := in.add(simulator.JobSpec{Entries: entries(4)})
 	in.publish(job)
-	in.wait(here, "the second item")
-	in.leave(job, cancel)
-	in.log.Wait(logevent.WishSeen)
-	here.open()
+	in.wishAt(here, job, cancel)
 	in.log.Wait(logevent.JobHandedBack)
 	sent := len(to.deliveries())
 	in.consumer(to)
