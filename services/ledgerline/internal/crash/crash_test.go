@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
@@ -83,6 +84,10 @@ func (b *bed) settles() {
 	states := b.ends()
 	for _, stream := range []string{subject.StreamEvents, subject.StreamPipe, subject.StreamDetected} {
 		b.empty(stream)
+	}
+	// A job's consumer goes before its manifest does.
+	if names := natstest.Consumers(b.ctx(), b.t, b.js, subject.StreamPipe); !slices.Equal(names, []string{subject.DurableConsumer}) {
+		b.t.Errorf("the pipe has the consumers %v, want %s alone", names, subject.DurableConsumer)
 	}
 	status := simulator.JobCompleted
 	if b.life.pleo != "" {

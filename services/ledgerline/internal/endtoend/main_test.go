@@ -30,6 +30,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logtest"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/pkg/subject"
@@ -520,14 +521,8 @@ func (in *installation) nothingLeft() {
 	if info.State.Msgs != 0 {
 		in.t.Errorf("%d messages are left in the pipe: %v", info.State.Msgs, info.State.Subjects)
 	}
-	names := pipe.ConsumerNames(ctx)
-	for name := range names.Name() {
-		if name != subject.DurableConsumer {
-			in.t.Errorf("consumer %s is left", name)
-		}
-	}
-	if err := names.Err(); err != nil {
-		in.t.Error(err)
+	if names := natstest.Consumers(ctx, in.t, in.js, subject.StreamPipe); !slices.Equal(names, []string{subject.DurableConsumer}) {
+		in.t.Errorf("the pipe has the consumers %v, want %s alone", names, subject.DurableConsumer)
 	}
 	events, err := in.js.Stream(ctx, subject.StreamEvents)
 	if err != nil {
