@@ -206,6 +206,21 @@ func TestLeastPrivilegeRefuses(t *testing.T) {
 // users: NATS refuses nothing.
 func TestEverythingWorksWithLeastPrivilege(t *testing.T) {
 	t.Parallel()
+	programs := built(t)
+	t.Run("passwords", func(t *testing.T) {
+		t.Parallel()
+		work(t, programs, passwords(t))
+	})
+	t.Run("TLS and credentials", func(t *testing.T) {
+		t.Parallel()
+		b, _ := credentials(t)
+		work(t, programs, b)
+	})
+}
+
+// built is a folder with the programs.
+func built(t *testing.T) string {
+	t.Helper()
 	if raceDetector {
 		t.Skip("the programs are processes of their own, and built without the race detector")
 	}
@@ -218,42 +233,36 @@ func TestEverythingWorksWithLeastPrivilege(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v\n%s", err, out)
 	}
-	t.Run("passwords", func(t *testing.T) {
-		t.Parallel()
-		work(t, programs, passwords(t))
-	})
-	t.Run("TLS and credentials", func(t *testing.T) {
-		t.Parallel()
-		b, _ := credentials(t)
-		work(t, programs, b)
-	})
+	return programs
 }
 
-// work lets an installation complete its jobs, asks it everything, and reads what the
-// programs logged.
-func work(t *testing.T, programs string, b *bed) {
-	ctx, cancel := context.WithTimeoutCause(t.Context(), testLimit, errors.New("the test took too long"))
-	defer cancel()
-	const companies, items = 3, 20
-	sim, err := simulator.New(simulator.Config{Seed: 11, Companies: companies, Jobs: companies, ItemsPerJob: items, Control: true})
+// pleo is a simulated Pleo over HTTP.
+func pleo(t *testing.T, config simulator.Config) (*simulator.Simulator, string) {
+	t.Helper()
+	sim, err := simulator.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pleo := httptest.NewServer(sim.Handler())
+	served := httptest.NewServer(sim.Handler())
 	t.Cleanup(func() {
-		pleo.Close()
+		served.Close()
 		sim.Close()
 	})
-	book := filepath.Join(t.TempDir(), "book.jsonl")
+	return sim, served.URL
+}
+
+// run runs the three services as their users until the test ends. NATS may refuse
+// nothing to them.
+func (b *bed) run(t *testing.T, programs, pleoURL string, environ ...string) map[string]*log {
+	t.Helper()
 	common := []string{
-		"LEDGERLINE_PLEO_URL=" + pleo.URL, "LEDGERLINE_PLEO_TOKEN=" + simulator.DefaultToken, "LEDGERLINE_PLEO_RATE=0",
-		"LEDGERLINE_LISTEN=127.0.0.1:0", "LEDGERLINE_LEASE=2s", "LEDGERLINE_POLL_INTERVAL=1s", "TMPDIR=" + t.TempDir(),
+		"LEDGERLINE_PLEO_URL=" + pleoURL, "LEDGERLINE_PLEO_TOKEN=" + simulator.DefaultToken, "LEDGERLINE_PLEO_RATE=0",
+		"LEDGERLINE_LISTEN=127.0.0.1:0", "TMPDIR=" + t.TempDir(),
 	}
 	logs := map[string]*log{}
 	for _, program := range []string{"gateway", "fetcher", "consumer"} {
-		sink := "LEDGERLINE_SINK=file:" + book
 		cmd := exec.Command(filepath.Join(programs, program))
-		cmd.Env = slices.Concat(common, b.environ(program), []string{sink})
+		cmd.Env = slices.Concat(common, b.environ(program), environ)
 		logs[program] = &log{}
 		cmd.Stdout, cmd.Stderr = logs[program], logs[program]
 		if err := cmd.Start(); err != nil {
@@ -273,6 +282,17 @@ func work(t *testing.T, programs string, b *bed) {
 			}
 		})
 	}
+	return logs
+}
+
+// work lets an installation complete its jobs, asks it everything, and reads what the
+// programs logged.
+func work(t *testing.T, programs string, b *bed) {
+	ctx, cancel := context.WithTimeoutCause(t.Context(), testLimit, errors.New("the test took too long"))
+	defer cancel()
+	const companies, items = 3, 20
+	sim, pleoURL := pleo(t, simulator.Config{Seed: 11, Companies: companies, Jobs: companies, ItemsPerJob: items, Control: true})
+	b.run(t, programs, pleoURL, "LEDGERLINE_LEASE=2s", "LEDGERLINE_POLL_INTERVAL=1s", "LEDGERLINE_SINK=file:"+filepath.Join(t.TempDir(), "book.jsonl"))
 	completed(ctx, t, sim, companies)
 
 	// ask runs a command as the operator. That it can say no is not looked at where
