@@ -7,6 +7,7 @@ const (
 	ManifestRefused      = "manifest refused"      // error: it cannot be read
 	JobsUnwatched        = "jobs unwatched"        // warn: the jobs bucket cannot be followed
 	JobWaiting           = "job waiting"           // info: reason
+	HolderWoken          = "holder woken"          // warn: holder; the ledger alone knows the job whose turn it is, its event comes again
 	JobClaimed           = "job claimed"           // info: total
 	JobTakenOver         = "job taken over"        // warn: epoch, position
 	JobDropped           = "job dropped"           // warn: somebody else has it

@@ -24,6 +24,10 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
+// wakeLeases is how many leases pass before the event of a lost job is asked for
+// again: the fetchers may be busy with others.
+const wakeLeases = 2
+
 // Claimer takes a job for this worker. The ledger is one; a fault wrapper in
 // tests is the other.
 type Claimer interface {
@@ -55,6 +59,8 @@ type job struct {
 	tenure *ledger.Tenure
 	// begun is the position at which this tenure began.
 	begun uint32
+	// woke is when the event of the job before it in the company was asked for.
+	woke time.Time
 	// floor is the epoch that the bucket knew before this claim.
 	floor uint64
 	past  *ledger.Past
@@ -271,9 +277,34 @@ func (c *Consumer) tryClaim(ctx context.Context, j *job) (reason string, err err
 	crashpoint.After(crashpoint.ConsumerClaim)
 	var busy *ledger.CompanyBusyError
 	if errors.As(err, &busy) {
-		return busy.Error(), nil
+		return busy.Error(), c.wake(ctx, j, busy.Holder)
 	}
 	return "", err
+}
+
+// wake has the event published again of the job that has the company's turn, where
+// the ledger alone knows it: it was restored from a backup that was made while that
+// job ran. The fetcher that gets the event has what is still open of it worked, or
+// ends it here as it ended at Pleo; nobody else would.
+func (c *Consumer) wake(ctx context.Context, j *job, holder uuid.UUID) error {
+	if time.Since(j.woke) < wakeLeases*c.config.Topology.Lease {
+		return nil
+	}
+	// The state after the manifest: a job that ends has its state written first.
+	here, err := c.sealed(ctx, holder)
+	if err != nil || here {
+		return err
+	}
+	state, err := c.state(ctx, holder)
+	if err != nil || state != nil {
+		return err
+	}
+	j.woke = time.Now()
+	if err := c.publishStarted(ctx, holder, j.company); err != nil {
+		return err
+	}
+	j.logger.Warn().Stringer("holder", holder).Msg(logevent.HolderWoken)
+	return nil
 }
 
 // claimRequest is what the ledger is asked for; floor is the highest epoch known

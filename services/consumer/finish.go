@@ -375,7 +375,7 @@ func (j *job) announceEnd(ctx context.Context) error {
 	if final {
 		return nil
 	}
-	return j.publishStarted(ctx)
+	return j.c.publishStarted(ctx, j.id, j.company)
 }
 
 // deadlineAt is the deadline, where the job got as far as learning it.
@@ -386,18 +386,18 @@ func (j *job) deadlineAt() time.Time {
 	return j.deadline.when()
 }
 
-// publishStarted has a fetcher publish the event of a further run: a consumer's
-// credential may not publish events. Where no fetcher answers, the manifest stays
-// and with it the wish.
-func (j *job) publishStarted(ctx context.Context) error {
-	asking, cancel := context.WithTimeout(ctx, j.c.config.APITimeout)
+// publishStarted has a fetcher publish the event of a further run of a job: a
+// consumer's credential may not publish events. Where no fetcher answers, the
+// manifest in hand stays and with it the wish.
+func (c *Consumer) publishStarted(ctx context.Context, job, company uuid.UUID) error {
+	asking, cancel := context.WithTimeout(ctx, c.config.APITimeout)
 	defer cancel()
-	again := endpoint.Again{JobID: j.id.String(), CompanyID: j.company.String()}
+	again := endpoint.Again{JobID: job.String(), CompanyID: company.String()}
 	crashpoint.Before(crashpoint.ConsumerFurther)
-	err := endpoint.Ask(asking, j.c.config.Conn, subject.FetcherAgain, again, nil)
+	err := endpoint.Ask(asking, c.config.Conn, subject.FetcherAgain, again, nil)
 	crashpoint.After(crashpoint.ConsumerFurther)
 	if err != nil {
-		return fmt.Errorf("ask for a further run of job %s: %w", j.id, err)
+		return fmt.Errorf("ask for a further run of job %s: %w", job, err)
 	}
 	return nil
 }

@@ -277,6 +277,8 @@ func (f *Fetcher) judge(t *task) error {
 		return t.park("the job is still pending at Pleo after \"started\" was refused")
 	case t.read.Status == pleo.JobPending:
 		return t.park("the job is pending at Pleo: let the gateway start it, or set LEDGERLINE_START_JOBS=true, then `ledgerline retry %s`", t.job)
+	case t.read.Status.Final() && t.known:
+		return t.park("the job is %s at Pleo%s and its end is not recorded here", t.read.Status, reasonOf(t.read))
 	case t.read.Status.Final():
 		return t.park("the job is %s at Pleo%s and nothing of it is known here", t.read.Status, reasonOf(t.read))
 	}

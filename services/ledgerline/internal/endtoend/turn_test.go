@@ -11,6 +11,8 @@ import (
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/sink"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/topology"
 	"github.com/ledgerline/ledgerline/services/consumer"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
@@ -203,4 +205,46 @@ func (in *installation) lastRecord(job uuid.UUID) time.Time {
 	in.t.Helper()
 	records := in.records(job)
 	return records[len(records)-1].Record.GetAt().AsTime()
+}
+
+// Guards promises 3, 4 and 6: the ledger alone was restored, from a backup that was
+// made while a job ran which has ended at Pleo since. The company's next job does not
+// wait for it for ever, and knows what it had booked.
+func TestATurnThatTheLedgerAloneKnows(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 63})
+	f := in.fetcher()
+	first := in.add(simulator.JobSpec{Items: items(3), CreatedAt: time.Now().Add(-time.Minute)})
+	in.publish(first)
+	to, here := holding(in, 2)
+	c := in.consumer(to)
+	in.wait(here, "item 2 of the first job")
+	booked := uuid.MustParse(to.deliveries()[0].AccountingEntryID)
+	c.die()
+	f.stop()
+	ctx := in.bounded("the streams were not removed")
+	for _, stream := range []string{subject.StreamPipe, subject.StreamEvents, subject.StreamDetected, "KV_" + subject.BucketJobs} {
+		if err := in.js.DeleteStream(ctx, stream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := in.upstream.Cancel(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := topology.Ensure(ctx, in.js, in.topology(), in.logger()); err != nil {
+		t.Fatal(err)
+	}
+	in.fetcher()
+	after := &book{answer: func(_ context.Context, d sink.Delivery) sink.Answer { return bookedAs(d) }}
+	in.consumer(after)
+	fresh := uuid.New()
+	next := in.add(simulator.JobSpec{Entries: []simulator.EntrySpec{{ID: booked}, {ID: fresh}}})
+	in.publish(next)
+	in.completes(next)
+	in.parks(first, "is failed at Pleo", "not recorded here")
+	for _, d := range after.deliveries() {
+		if d.JobID != next.String() || d.AccountingEntryID != fresh.String() {
+			t.Errorf("entry %s of job %s was sent", d.AccountingEntryID, d.JobID)
+		}
+	}
 }
