@@ -15,6 +15,13 @@ tool() { # name, package, version
 }
 
 mkdir -p "$TOOLS_DIR/bin"
-tool buf github.com/bufbuild/buf/cmd/buf v1.75.0
-tool protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go v1.36.12
-tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.15.0
+# TOOLS names those that a script needs; without it, those of scripts/check.
+for name in ${TOOLS:-buf protoc-gen-go golangci-lint}; do
+  case $name in
+    buf) tool buf github.com/bufbuild/buf/cmd/buf v1.75.0 ;;
+    protoc-gen-go) tool protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go v1.36.12 ;;
+    golangci-lint) tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.15.0 ;;
+    nats) tool nats github.com/nats-io/natscli/nats v0.5.1 ;; # NATS's own command line
+    *) echo "scripts/tools.sh knows no tool $name" >&2; exit 1 ;;
+  esac
+done

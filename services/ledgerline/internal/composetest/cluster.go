@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/ledgerline/ledgerline/services/simulator"
 )
 
 const (
@@ -43,11 +42,8 @@ func (s *stack) clusterDay(ctx context.Context) error {
 		{"a server is cut off", s.cutNode},
 		{"servers and workers are restarted one by one", s.rollingRestart},
 	} {
-		ids, err := s.addJobs(ctx, clusterItems)
+		ids, _, err := s.middle(ctx, clusterItems)
 		if err != nil {
-			return fmt.Errorf("%s: %w", trouble.name, err)
-		}
-		if _, err := s.midJob(ctx, ids); err != nil {
 			return fmt.Errorf("%s: %w", trouble.name, err)
 		}
 		if err := trouble.make(ctx, ids); err != nil {
@@ -76,15 +72,8 @@ func (s *stack) node(ctx context.Context, name string) (container, error) {
 func (s *stack) reported(ctx context.Context, ids []uuid.UUID) (n int, err error) {
 	state, _, err := s.snapshot(ctx)
 	for _, job := range state.Jobs {
-		for _, id := range ids {
-			if job.ID != id {
-				continue
-			}
-			for _, item := range job.Items {
-				if item.Status == simulator.ItemSuccessful {
-					n++
-				}
-			}
+		if slices.Contains(ids, job.ID) {
+			n += successful(job)
 		}
 	}
 	return n, err
@@ -152,6 +141,8 @@ func (s *stack) cutNode(ctx context.Context, ids []uuid.UUID) error {
 	return s.healthy(ctx)
 }
 
+// rollingRestart restarts everything of ours, one container after the other, each
+// time in the middle of jobs.
 func (s *stack) rollingRestart(ctx context.Context, _ []uuid.UUID) error {
 	for _, service := range append(append([]string{}, nodes...), "gateway", "fetcher", "consumer") {
 		all, err := s.containers(ctx, service)
@@ -159,6 +150,9 @@ func (s *stack) rollingRestart(ctx context.Context, _ []uuid.UUID) error {
 			return err
 		}
 		for _, c := range all {
+			if err := s.busy(ctx, clusterItems); err != nil {
+				return err
+			}
 			if _, err := s.docker(ctx, "restart", "-t", "25", c.ID); err != nil {
 				return err
 			}
@@ -166,6 +160,7 @@ func (s *stack) rollingRestart(ctx context.Context, _ []uuid.UUID) error {
 				return err
 			}
 		}
+		s.say("%d of %s restarted", len(all), service)
 	}
 	return nil
 }

@@ -101,6 +101,30 @@ func (s *stack) completed(ctx context.Context) error {
 	})
 }
 
+// errTooShort is returned where jobs end before they are seen in their middle: NATS
+// may take seconds to answer a question about them after one of its servers was away.
+var errTooShort = errors.New("the jobs are too short for this machine")
+
+// middleTries bounds how often jobs are added until they are seen in their middle.
+const middleTries = 3
+
+// middle adds a job of so many items for each company and waits until most of them
+// are in their middle.
+func (s *stack) middle(ctx context.Context, items int) (ids []uuid.UUID, rows []row, err error) {
+	for range middleTries {
+		if ids, err = s.addJobs(ctx, items); err != nil {
+			return nil, nil, err
+		}
+		if rows, err = s.midJob(ctx, ids); !errors.Is(err, errTooShort) {
+			return ids, rows, err
+		}
+		if err := s.completed(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, err
+}
+
 // midJob waits until most of the jobs have begun and are not done, and returns those.
 func (s *stack) midJob(ctx context.Context, ids []uuid.UUID) (rows []row, err error) {
 	err = s.wait(ctx, "the jobs to be in the middle", func() (string, error) {
@@ -120,7 +144,7 @@ func (s *stack) midJob(ctx context.Context, ids []uuid.UUID) (rows []row, err er
 			}
 		}
 		if ended > 0 {
-			return "", fmt.Errorf("%w: %d jobs have ended already: they are too short for this machine", errHopeless, ended)
+			return "", fmt.Errorf("%w: %w: %d have ended", errHopeless, errTooShort, ended)
 		}
 		if len(rows) <= len(ids)/2 {
 			return fmt.Sprintf("%d of %d are active", len(rows), len(ids)), nil
@@ -128,6 +152,36 @@ func (s *stack) midJob(ctx context.Context, ids []uuid.UUID) (rows []row, err er
 		return "", nil
 	})
 	return rows, err
+}
+
+// busy sees to it that jobs are in their middle: where too little is left of those
+// there are, it adds one of so many items for each company.
+func (s *stack) busy(ctx context.Context, items int) error {
+	state, _, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	open := 0
+	for _, job := range state.Jobs {
+		if job.Status == simulator.JobInProgress {
+			open += len(job.Items) - successful(job)
+		}
+	}
+	if open > items { // a job's worth, of all jobs
+		return nil
+	}
+	_, _, err = s.middle(ctx, items)
+	return err
+}
+
+// successful counts the items that Pleo has a result of.
+func successful(job simulator.JobSnapshot) (n int) {
+	for _, item := range job.Items {
+		if item.Status == simulator.ItemSuccessful {
+			n++
+		}
+	}
+	return n
 }
 
 // worker is the container a row's worker runs in: its name has the host's in it.
@@ -143,11 +197,7 @@ func worker(r row, all []container) (container, bool) {
 // killConsumer kills the consumer with the most jobs, and sees each of them go on
 // elsewhere.
 func (s *stack) killConsumer(ctx context.Context) error {
-	ids, err := s.addJobs(ctx, longItems)
-	if err != nil {
-		return err
-	}
-	rows, err := s.midJob(ctx, ids)
+	ids, rows, err := s.middle(ctx, longItems)
 	if err != nil {
 		return err
 	}
@@ -212,11 +262,8 @@ var installed = []string{"gateway", "fetcher", "consumer", "sink", "nats", "prom
 // stopAndGoOn stops the whole installation in the middle of jobs, sees that each of
 // our programs ended well, and starts it with six consumers.
 func (s *stack) stopAndGoOn(ctx context.Context) error {
-	ids, err := s.addJobs(ctx, longItems)
+	ids, _, err := s.middle(ctx, longItems)
 	if err != nil {
-		return err
-	}
-	if _, err := s.midJob(ctx, ids); err != nil {
 		return err
 	}
 	if _, err := s.composed(ctx, append([]string{"stop"}, installed...)...); err != nil {

@@ -1,8 +1,9 @@
 // Command composetest starts the installation of docker-compose.yml under a name of
 // its own, on free ports, and drives it as an operator and a bad day would: jobs
 // complete, a killed consumer's jobs move, a stop in the middle loses nothing, six
-// consumers take the place of three, Prometheus and Grafana see all of it. It judges
-// by what the simulated Pleo and the sample sink recorded, and takes everything down
+// consumers take the place of three, Prometheus and Grafana see all of it. With
+// -cluster there are three NATS servers to take away, and -operations upgrades, changes
+// passwords, backs up and restores. It judges by what the simulated Pleo and the sample sink recorded, and takes everything down
 // again however it ends. scripts/compose-test builds the images and runs it.
 package main
 
@@ -18,7 +19,8 @@ import (
 )
 
 const (
-	// limit is when it gives up. It takes two minutes on two idle cores.
+	// limit is when it gives up. On two idle cores it takes two minutes, and
+	// four with -cluster or -operations.
 	limit = 10 * time.Minute
 	// teardownLimit bounds taking down what was started; it happens also after a
 	// failure or a signal.
@@ -28,12 +30,16 @@ const (
 type options struct {
 	ledgerline string
 	cluster    bool
+	operations bool
+	nats       string
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.ledgerline, "ledgerline", "", "`file` of the program ledgerline, as an operator outside has it")
 	flag.BoolVar(&o.cluster, "cluster", false, "three NATS servers and three replicas: a node killed, a node cut off, nodes and workers restarted one by one")
+	flag.BoolVar(&o.operations, "operations", false, "what an operator does: an upgrade, new passwords, a backup, and a restore after the store was lost")
+	flag.StringVar(&o.nats, "nats", "", "`file` of NATS's own command line, for -operations")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "compose-test:", err)
@@ -56,8 +62,15 @@ func run(o *options) (err error) {
 		defer cancel()
 		err = errors.Join(err, s.down(cleanup))
 	}()
-	if o.cluster {
+	if s.work, err = os.MkdirTemp("", "compose-test-"); err != nil {
+		return fmt.Errorf("make a folder for what is backed up: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(s.work)) }()
+	switch {
+	case o.cluster:
 		return s.clusterDay(ctx)
+	case o.operations:
+		return s.operationsDay(ctx)
 	}
 	return s.singleDay(ctx)
 }

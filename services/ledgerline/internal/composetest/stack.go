@@ -40,6 +40,14 @@ type stack struct {
 	env     []string
 	scale   map[string]int
 	files   []string // beside docker-compose.yml's own profile
+	// passwords of the users of NATS.
+	passwords map[string]string
+	// work is a folder for what is kept outside of containers.
+	work string
+	// lost says of jobs whose ledger was lost how many items may be sent again; again
+	// has the jobs that carry entries of earlier ones.
+	lost    map[string]int
+	again   map[string]again
 	started time.Time
 	http    http.Client
 }
@@ -49,6 +57,12 @@ func newStack(ctx context.Context, o *options, out io.Writer) *stack {
 		options: o, out: out, started: time.Now(),
 		project: "ledgerline-test-" + strings.ToLower(nuid.Next()[14:]),
 		scale:   map[string]int{}, http: http.Client{Timeout: requestLimit},
+		lost: map[string]int{}, again: map[string]again{},
+		// As docker-compose.yml has them.
+		passwords: map[string]string{
+			"gateway": "gateway", "fetcher": "fetcher", "consumer": "consumer", "operator": "operator",
+			"admin": "administrator", "system": "system",
+		},
 	}
 	s.compose = []string{"docker", "compose"}
 	if exec.CommandContext(ctx, "docker", "compose", "version").Run() != nil {
@@ -120,6 +134,7 @@ type container struct {
 		Health   *struct{ Status string }
 	}
 	Config struct {
+		Image    string
 		Hostname string
 		Labels   map[string]string
 	}
@@ -265,7 +280,7 @@ func (s *stack) command(ctx context.Context, into any, args ...string) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, s.options.ledgerline, append(args, "--output", "json")...)
-	cmd.Env = append(os.Environ(), "NATS_URL=nats://"+address, "NATS_USER=operator", "NATS_PASSWORD=operator")
+	cmd.Env = append(os.Environ(), "NATS_URL=nats://"+address, "NATS_USER=operator", "NATS_PASSWORD="+s.passwords["operator"])
 	var out, faults bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &faults
 	if err := cmd.Run(); err != nil {
