@@ -4,6 +4,7 @@ package endtoend
 
 // For what they are see race_test.go.
 const (
-	slowness = 1
-	parallel = 8
+	raceDetector = false
+	slowness     = 1
+	parallel     = 8
 )

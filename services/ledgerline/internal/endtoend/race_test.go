@@ -3,6 +3,7 @@
 package endtoend
 
 const (
+	raceDetector = true
 	// slowness stretches leases and deadlines: the race detector makes everything
 	// some times slower.
 	slowness = 3

@@ -415,6 +415,9 @@ func TestRotatedCredentialsAreRefused(t *testing.T) {
 	if err := connect(old); err != nil {
 		t.Fatal(err)
 	}
+	// Tokens carry the second in which they were signed, and a rotation comes in a
+	// later one: the servers must take it all the same.
+	<-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	if err := Rotate(dir, "fetcher"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package natsauth
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -203,6 +204,28 @@ func writeUser(dir, program, of string, signer nkeys.KeyPair) error {
 	return nil
 }
 
+// operatorLine begins the line of auth.conf that has the operator's token.
+const operatorLine = "operator: "
+
+// writtenOperator is the operator's token as the servers have loaded it, empty where
+// there is none yet. A server does not load a configuration again whose operator has
+// changed, and a token that is signed again is another one: the time is in it.
+func writtenOperator(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "auth.conf"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read auth.conf: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if token, ok := strings.CutPrefix(line, operatorLine); ok {
+			return strings.TrimSpace(token), nil
+		}
+	}
+	return "", fmt.Errorf("%s has no line that begins with %q: restore it, or make a new folder", filepath.Join(dir, "auth.conf"), operatorLine)
+}
+
 // writeServer signs operator and accounts and writes what the server reads.
 func writeServer(dir string, keys map[string]nkeys.KeyPair, account *jwt.AccountClaims) error {
 	operatorID, err := keys["operator"].PublicKey()
@@ -216,9 +239,16 @@ func writeServer(dir string, keys map[string]nkeys.KeyPair, account *jwt.Account
 	operator := jwt.NewOperatorClaims(operatorID)
 	operator.Name = "ledgerline"
 	operator.SystemAccount = sys.Subject
+	claims := map[string]jwt.Claims{"account": account, system: sys}
 	tokens := map[string]string{}
-	for name, claims := range map[string]jwt.Claims{"operator": operator, "account": account, system: sys} {
-		if tokens[name], err = claims.Encode(keys["operator"]); err != nil {
+	if tokens["operator"], err = writtenOperator(dir); err != nil {
+		return err
+	}
+	if tokens["operator"] == "" {
+		claims["operator"] = operator
+	}
+	for name, of := range claims {
+		if tokens[name], err = of.Encode(keys["operator"]); err != nil {
 			return fmt.Errorf("sign %s: %w", name, err)
 		}
 	}
@@ -227,7 +257,7 @@ func writeServer(dir string, keys map[string]nkeys.KeyPair, account *jwt.Account
 	}
 	text := strings.Join([]string{
 		"# Written by scripts/nats-auth. Signed tokens, no secrets.",
-		"operator: " + tokens["operator"],
+		operatorLine + tokens["operator"],
 		"system_account: " + sys.Subject,
 		"resolver: MEMORY",
 		"resolver_preload: {",
