@@ -231,12 +231,12 @@ func TestBucketIsMadeAnew(t *testing.T) {
 }
 
 // Guards the fair share: one company's bulk of a hundred requests stands in the
-// line, and another's single one does not go behind it. That it goes after two at
-// most is the line's own test; here a machine that is slow to count may see more.
+// line, and another's single one comes after at most two of them. A slot is long, so
+// that a machine that is slow to count sees few more.
 func TestBulkDoesNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
-	begin(t, server.JetStream(t), "one", known("20")) // a slot each 50 ms
+	begin(t, server.JetStream(t), "one", known("2")) // a slot each half second
 	g, _ := process(t, server.URL(), 500)
 	l := g.Limiter("one")
 	ctx, cancel := context.WithCancel(within(t, patience))
@@ -262,7 +262,7 @@ func TestBulkDoesNotHoldUpOthers(t *testing.T) {
 	if err := l.Wait(ctx, "small"); err != nil {
 		t.Fatal(err)
 	}
-	if ahead := passed.Load() - before; ahead > 40 {
+	if ahead := passed.Load() - before; ahead > 3 {
 		t.Errorf("%d of the bulk went first", ahead)
 	}
 	cancel()

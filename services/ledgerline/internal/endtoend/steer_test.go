@@ -220,7 +220,7 @@ func TestPauseSurvivesItsWorker(t *testing.T) {
 	}
 	in.wish(job, resume)
 	in.completes(job)
-	to.once(in, job, 5)
+	to.sentWith(in, job, 5, 0)
 }
 
 // A job that nobody works on yet is paused at once, holds its company's turn and
