@@ -150,19 +150,7 @@ func (t *Tenure) Settled(ctx context.Context) ([]*ledgerlinev1.Settlement, error
 // its fold and its end, and a zombie that folds what it knows, may each have
 // folded a part.
 func (t *Tenure) Fold(ctx context.Context) error {
-	var bookings []*ledgerlinev1.Booking
-	err := history.Read(ctx, t.ledger.stream, []string{t.subject}, t.sequence, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
-		entry, err := Decode(msg.Subject(), msg.Data(), meta.Sequence.Stream)
-		if err != nil {
-			return err
-		}
-		for _, s := range entry.Record.GetSettled() {
-			if b := bookingOf(s); b != nil {
-				bookings = append(bookings, b)
-			}
-		}
-		return nil
-	})
+	bookings, err := t.bookings(ctx)
 	if err == nil && len(bookings) > 0 {
 		for range maxFoldTries {
 			if err = t.storeFold(ctx, bookings); !errors.Is(err, cas.ErrConflict) {
@@ -174,6 +162,27 @@ func (t *Tenure) Fold(ctx context.Context) error {
 		return fmt.Errorf("fold the bookings of job %s: %w", t.request.Job, err)
 	}
 	return nil
+}
+
+// bookings are all of the job, of every run, in order. They are read where this
+// tenure was not the first.
+func (t *Tenure) bookings(ctx context.Context) (all []*ledgerlinev1.Booking, err error) {
+	if t.Unknown {
+		return t.booked, nil
+	}
+	err = history.Read(ctx, t.ledger.stream, []string{t.subject}, t.sequence, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		entry, err := Decode(msg.Subject(), msg.Data(), meta.Sequence.Stream)
+		if err != nil {
+			return err
+		}
+		for _, s := range entry.Record.GetSettled() {
+			if b := bookingOf(s); b != nil {
+				all = append(all, b)
+			}
+		}
+		return nil
+	})
+	return all, err
 }
 
 // storeFold appends those of the bookings that are not folded yet, message by

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,9 @@ type Tenure struct {
 	claimed  uint64 // sequence of the claim
 	sequence uint64 // sequence of the last record
 	hash     []byte
+	// booked are the bookings of this tenure where the job is Unknown: all that the
+	// job's fold must have. Others read them.
+	booked []*ledgerlinev1.Booking
 }
 
 // maxTurnTries bounds the compare-and-set on a company's turn against other
@@ -253,5 +257,14 @@ func (t *Tenure) Append(ctx context.Context, record *ledgerlinev1.LedgerRecord) 
 		return fmt.Errorf("record position %d of job %s: %w", position, t.request.Job, err)
 	}
 	t.sequence, t.hash, t.Position = sequence, hashOf(data), position
+	if t.Unknown {
+		for _, s := range record.GetSettled() {
+			if b := bookingOf(s); b != nil {
+				// The caller's id may be a part of something larger, which is not kept.
+				b.EntryId = bytes.Clone(b.GetEntryId())
+				t.booked = append(t.booked, b)
+			}
+		}
+	}
 	return nil
 }

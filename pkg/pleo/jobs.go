@@ -169,6 +169,42 @@ func (c *Client) Job(ctx context.Context, jobID string) (Job, error) {
 	return job, nil
 }
 
+const (
+	// ShowPatience is how long what Pleo has accepted of a job, or refuses because of
+	// it, may take to show in a reading of the job.
+	ShowPatience = 10 * time.Second
+	// showLeast and showMost bound the waits between the readings.
+	showLeast = 100 * time.Millisecond
+	showMost  = 2 * time.Second
+)
+
+// AwaitJob reads a job until it shows what is known of it from elsewhere, for as long
+// as patience, and returns the last reading, whether it shows or not: a reading may
+// be older than an event that was accepted, or than the end for which a call was
+// refused (traps 4 and 5). An answer that is no job is read once more.
+func (c *Client) AwaitJob(ctx context.Context, jobID string, patience time.Duration, shows func(Job) bool) (Job, error) {
+	until := time.Now().Add(patience)
+	faulty := false
+	for wait := showLeast; ; wait = min(2*wait, showMost) {
+		read, err := c.Job(ctx, jobID)
+		switch {
+		case IsPageFault(err) && !faulty:
+			faulty = true
+		case err != nil:
+			return Job{}, err
+		case shows(read) || time.Now().After(until):
+			return read, nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return Job{}, fmt.Errorf("read job %s: %w", jobID, context.Cause(ctx))
+		}
+	}
+}
+
 // JobsQuery selects export jobs.
 type JobsQuery struct {
 	// CompanyID limits the listing to one company. With an organisation's

@@ -24,6 +24,7 @@ func (j *job) lane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer src.close()
 	for j.tenure.Position < j.total() {
 		// An item whose send stands in the ledger is in hand and goes out.
 		if j.announced == nil {
@@ -67,8 +68,8 @@ func (j *job) step(ctx context.Context, src *source, it item) error {
 	var later error // why nothing more is sent, told once this item is recorded
 	stop := settled.GetOutcome() == ledgerlinev1.Outcome_OUTCOME_FAILED && j.c.config.OnFailure == OnFailureStop
 	for !stop {
-		next, ok := src.peek()
-		if !ok || next.position != items[len(items)-1].position+1 {
+		next, ok, err := src.peek()
+		if later = err; err != nil || !ok || next.position != items[len(items)-1].position+1 {
 			break
 		}
 		if later = j.mayGoOn(ctx); later != nil {
@@ -90,8 +91,10 @@ func (j *job) step(ctx context.Context, src *source, it item) error {
 		if i > 0 {
 			_, span = j.traceItem(ctx, items[i])
 		}
-		span.Set(tracing.Text(tracing.AttrOutcome, outcomeName(s)))
-		span.End(nil)
+		if j.c.config.Traces != nil {
+			span.Set(tracing.Text(tracing.AttrOutcome, outcomeName(s)))
+			span.End(nil)
+		}
 		j.digest.Write(s.GetEntryId())
 		j.counts.add(s)
 		j.c.metrics.ItemSettled(s.GetOutcome())

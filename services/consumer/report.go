@@ -29,8 +29,8 @@ const (
 	// reportRetry is the wait before refused items are reported again.
 	reportRetry = 500 * time.Millisecond
 	// maxUnreported is how many results may wait for Pleo: with a lane's buffer
-	// they stay below maxAckPending.
-	maxUnreported = maxAckPending - fetchBatch
+	// and the item in hand they stay below maxAckPending.
+	maxUnreported = maxAckPending - fetchBatch - fetchAhead - 1
 )
 
 // reporter tells Pleo the results of one job in their order, and acks an item
@@ -121,7 +121,17 @@ func ack(msg jetstream.Msg) error {
 
 // room waits until few enough results wait for Pleo.
 func (r *reporter) room(ctx context.Context) error {
-	return r.until(ctx, r.j.stop, func() bool { return len(r.waiting) <= maxUnreported })
+	return r.until(ctx, r.j.stop, r.few)
+}
+
+// few tells whether there is room; mu is held.
+func (r *reporter) few() bool { return len(r.waiting) <= maxUnreported }
+
+// hasRoom is room without a wait.
+func (r *reporter) hasRoom() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.few()
 }
 
 // pastDeadline makes what waits go out even though the job's deadline has passed:

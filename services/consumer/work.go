@@ -330,7 +330,7 @@ func (j *job) upstream(ctx, calling context.Context, err error) error {
 		}
 		return park("missing_configuration: %v", api)
 	case api.Status == http.StatusUnprocessableEntity:
-		read, readErr := j.pleo.Job(calling, j.id.String())
+		read, readErr := j.pleo.AwaitJob(calling, j.id.String(), pleo.ShowPatience, func(read pleo.Job) bool { return read.Status.Final() })
 		if readErr != nil {
 			return fmt.Errorf("read the job after %w: %w", api, readErr)
 		}

@@ -103,7 +103,7 @@ func (f *Fetcher) drainRefused(ctx context.Context, t *task, err error) error {
 		}
 		return parkJob("missing_configuration: %v", api)
 	case api.Status == http.StatusUnprocessableEntity:
-		if readErr := f.readJob(ctx, t); readErr != nil {
+		if readErr := f.awaitJob(ctx, t, func(read pleo.Job) bool { return read.Status.Final() }); readErr != nil {
 			return fmt.Errorf("read the job after %w: %w", api, readErr)
 		}
 		return parkJob("the job is %s at Pleo%s: %v", t.read.Status, reasonOf(t.read), api)

@@ -31,11 +31,6 @@ const (
 	// askLimit is how long an event is tried while Pleo cannot be asked about its
 	// job: the deadline is not known then, so a job's usual lifetime stands in.
 	askLimit = pleo.DefaultExpiry
-	// seenPatience is how long a "started" that took effect may take to show where
-	// its reply was lost; seenLeast and seenMost bound the waits between looks.
-	seenPatience = 10 * time.Second
-	seenLeast    = 100 * time.Millisecond
-	seenMost     = 2 * time.Second
 )
 
 // errExpired is the cause of a context that ended at the job's deadline.
@@ -207,11 +202,12 @@ func (t *task) park(format string, args ...any) error {
 }
 
 func (f *Fetcher) readJob(ctx context.Context, t *task) error {
-	read, err := t.pleo.Job(ctx, t.job.String())
-	if pleo.IsPageFault(err) {
-		// As with pages: what a fresh look shows again is the upstream's fault.
-		read, err = t.pleo.Job(ctx, t.job.String())
-	}
+	return f.awaitJob(ctx, t, func(pleo.Job) bool { return true })
+}
+
+// awaitJob reads the job until it shows what is known of it from elsewhere.
+func (f *Fetcher) awaitJob(ctx context.Context, t *task, shows func(pleo.Job) bool) error {
+	read, err := t.pleo.AwaitJob(ctx, t.job.String(), pleo.ShowPatience, shows)
 	if err != nil {
 		return err
 	}
@@ -236,7 +232,9 @@ func (f *Fetcher) start(ctx context.Context, t *task, logger zerolog.Logger) err
 		logger.Info().Msg(logevent.JobStarted)
 	}
 	if err != nil {
-		return f.seen(ctx, t)
+		// A first try whose reply was lost has started it, and that need not show at
+		// once.
+		return f.awaitJob(ctx, t, func(read pleo.Job) bool { return read.Status != pleo.JobPending })
 	}
 	if err := f.readJob(ctx, t); err != nil {
 		return err
@@ -246,23 +244,6 @@ func (f *Fetcher) start(ctx context.Context, t *task, logger zerolog.Logger) err
 		t.read.Status = pleo.JobInProgress
 	}
 	return nil
-}
-
-// seen reads a job whose "started" was refused until it is pending no more: a first
-// try whose reply was lost has started it, and that need not show at once.
-func (f *Fetcher) seen(ctx context.Context, t *task) error {
-	until := time.Now().Add(seenPatience)
-	for wait := seenLeast; ; wait = min(2*wait, seenMost) {
-		if err := f.readJob(ctx, t); err != nil {
-			return err
-		}
-		if t.read.Status != pleo.JobPending || time.Now().After(until) {
-			return nil
-		}
-		if !pause(ctx, wait) {
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // judge tells whether the job as read may be drained.

@@ -20,13 +20,8 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
-const (
-	// seenPatience is how long an accepted "started" may take to show, seenLeast
-	// and seenMost bound the waits between looks.
-	seenPatience = 30 * time.Second
-	seenLeast    = 100 * time.Millisecond
-	seenMost     = 2 * time.Second
-)
+// seenPatience is how long an accepted "started" may take to show.
+const seenPatience = 30 * time.Second
 
 // start brings one job from its mark to its event. The order is what a crash must
 // not undo: marked here, read at Pleo, "started" posted there and seen to hold,
@@ -83,8 +78,11 @@ func (g *Gateway) claim(ctx context.Context, client *pleo.Client, job candidate)
 	// Read right before the post: the listing, and much more a webhook, is a
 	// snapshot (trap 9), and a job that was started must not be started again on
 	// resume (trap 7).
-	running, err := inProgress(ctx, client, job)
-	if err != nil || running {
+	now, err := client.Job(ctx, job.ID)
+	if err != nil {
+		return false, err
+	}
+	if running, err := isRunning(now); err != nil || running {
 		return false, err
 	}
 	if err := g.mayRead(ctx, client, job); err != nil {
@@ -129,22 +127,18 @@ func (g *Gateway) mayRead(ctx context.Context, client *pleo.Client, job candidat
 // it will (trap 5), and the fetcher that gets the event parks a job that it sees
 // pending.
 func seen(ctx context.Context, client *pleo.Client, job candidate, refusal error) error {
-	until := time.Now().Add(seenPatience)
-	for wait := seenLeast; ; wait = min(2*wait, seenMost) {
-		running, err := inProgress(ctx, client, job)
-		if err != nil || running {
-			return err
-		}
-		if time.Now().After(until) {
-			if refusal != nil {
-				return leftAlone(0, "job %s is pending at Pleo after \"started\" was refused: %v", job.ID, refusal)
-			}
-			return leftAlone(0, "job %s is pending at Pleo %s after \"started\" was accepted", job.ID, seenPatience)
-		}
-		if !pause(ctx, wait) {
-			return context.Cause(ctx)
-		}
+	read, err := client.AwaitJob(ctx, job.ID, seenPatience, func(read pleo.Job) bool { return read.Status != pleo.JobPending })
+	if err != nil {
+		return err
 	}
+	running, err := isRunning(read)
+	switch {
+	case err != nil || running:
+		return err
+	case refusal != nil:
+		return leftAlone(0, "job %s is pending at Pleo after \"started\" was refused: %v", job.ID, refusal)
+	}
+	return leftAlone(0, "job %s is pending at Pleo %s after \"started\" was accepted", job.ID, seenPatience)
 }
 
 // endedError is returned for a job that cannot be started any more.
@@ -152,20 +146,17 @@ type endedError struct{ job pleo.Job }
 
 func (e *endedError) Error() string { return endedAtPleo(e.job) }
 
-// inProgress reads the job: false is pending.
-func inProgress(ctx context.Context, client *pleo.Client, job candidate) (bool, error) {
-	now, err := client.Job(ctx, job.ID)
+// isRunning tells whether a job as read is in progress: false is pending.
+func isRunning(read pleo.Job) (bool, error) {
 	switch {
-	case err != nil:
-		return false, err
-	case now.Status == pleo.JobPending:
+	case read.Status == pleo.JobPending:
 		return false, nil
-	case now.Status == pleo.JobInProgress:
+	case read.Status == pleo.JobInProgress:
 		return true, nil
-	case now.Status.Final():
-		return false, &endedError{job: now}
+	case read.Status.Final():
+		return false, &endedError{job: read}
 	}
-	return false, leftAlone(0, "job %s has the unknown status %q at Pleo", job.ID, now.Status)
+	return false, leftAlone(0, "job %s has the unknown status %q at Pleo", read.ID, read.Status)
 }
 
 // notStarted settles a job that is marked and was not started.

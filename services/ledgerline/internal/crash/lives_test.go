@@ -420,11 +420,11 @@ var (
 
 	// rival: somebody else pulls and acks items of the job.
 	rival = life{begin: func(b *bed) {
-		const last = 64 // of the first batch that the consumer pulls
-		job := b.add(simulator.JobSpec{Items: items(last + 6), Quiet: true})
+		const pulled = 64 // the first batch; the next is pulled when few of it are left
+		job := b.add(simulator.JobSpec{Items: items(pulled + 6), Quiet: true})
 		var once sync.Once
 		b.sink.meet = func(d delivery) int {
-			if d.Position == last {
+			if d.Position == 1 {
 				once.Do(func() { b.swallow(job, 6) })
 			}
 			return 0

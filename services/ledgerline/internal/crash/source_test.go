@@ -39,7 +39,7 @@ var harmless = map[string][]string{
 	// first effect that follows has the point before it.
 	module + "pkg/pull": {"Next"},
 	module + "pkg/pleo": {
-		"Job", "Jobs", "IsPageFault", "HasType", "Final", "Open", "Known", "Deadline", "Error", "CloseIdleConnections", "New", "SameCredential", "ReadsExportItems",
+		"Job", "AwaitJob", "Jobs", "IsPageFault", "HasType", "Final", "Open", "Known", "Deadline", "Error", "CloseIdleConnections", "New", "SameCredential", "ReadsExportItems",
 	},
 	module + "pkg/endpoint": {"Offer", "NewPool", "Wait", "Answer", "Refuse", "Error", "Decode", "Replicas"},
 	module + "pkg/steer":    {"Open", "Error", "Is"},

@@ -372,9 +372,64 @@ func (in *installation) ends(jobs ...uuid.UUID) map[uuid.UUID]*ledgerlinev1.JobS
 	in.t.Helper()
 	ended := map[uuid.UUID]*ledgerlinev1.JobState{}
 	for _, job := range jobs {
-		ended[job] = in.until(job, "in a final phase", func(s *ledgerlinev1.JobState) bool { return ledger.Final(s.GetPhase()) })
+		ended[job] = in.until(job, "in a final phase", final)
 	}
 	return ended
+}
+
+func final(s *ledgerlinev1.JobState) bool { return ledger.Final(s.GetPhase()) }
+
+// endsOrIsRefused waits until a job is in a final phase here, or its event is parked
+// because it had ended at the upstream before anything of it was known here.
+func (in *installation) endsOrIsRefused(job uuid.UUID) (state *ledgerlinev1.JobState, refused string) {
+	in.t.Helper()
+	ctx := in.bounded("neither the job has ended nor its event is parked")
+	store, err := jobstate.Open(ctx, in.js)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	things, err := in.js.OrderedConsumer(ctx, subject.StreamParked, jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject.AllParked}})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	watching, enough := context.WithCancelCause(ctx)
+	defer enough(nil)
+	parked := make(chan string, 1)
+	reading, err := things.Consume(func(msg jetstream.Msg) {
+		p := new(ledgerlinev1.Parked)
+		if err := proto.Unmarshal(msg.Data(), p); err != nil {
+			enough(err)
+			return
+		}
+		if p.GetJobId() == job.String() && p.GetKind() == ledgerlinev1.ParkedKind_PARKED_KIND_EVENT {
+			select {
+			case parked <- p.GetReason():
+			default: // the event came twice
+			}
+			enough(nil)
+		}
+	})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer func() {
+		reading.Stop()
+		<-reading.Closed()
+	}()
+	err = store.Watch(watching, func(s *ledgerlinev1.JobState, _ time.Time, removed bool) {
+		if !removed && s.GetJobId() == job.String() && final(s) && state == nil {
+			state = s
+			enough(nil)
+		}
+	})
+	select {
+	case refused = <-parked:
+	default:
+	}
+	if state == nil && refused == "" {
+		in.t.Fatalf("job %s: %v %v", job, err, context.Cause(watching))
+	}
+	return state, refused
 }
 
 // completes waits for the jobs' ends and insists that they are good, here and at
