@@ -37,10 +37,11 @@ const (
 	tidyInterval = 5 * time.Millisecond
 )
 
-// testbed is what is measured on: the embedded server with every write synced, the
-// streams, and a simulated upstream, all in this process as in `ledgerline up`.
+// testbed is what is measured on: a server, or a cluster, with every write synced, the
+// streams, and a simulated upstream.
 type testbed struct {
-	server   *embedded.Server
+	dial     func() (*nats.Conn, error)
+	topology topology.Options
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	pipe     jetstream.Stream
@@ -51,38 +52,53 @@ type testbed struct {
 	stops    []func() error
 }
 
+// newTestbed is all in this process, as in `ledgerline up`.
 func newTestbed(ctx context.Context, store string) (_ *testbed, err error) {
-	b := &testbed{}
+	b := &testbed{topology: streams()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if b.server, err = embedded.Start(embedded.Options{DataDir: store, Listen: "127.0.0.1:0", Logger: warnings()}); err != nil {
+	server, err := embedded.Start(embedded.Options{DataDir: store, Listen: "127.0.0.1:0", Logger: warnings()})
+	if err != nil {
 		return b, fmt.Errorf("start the embedded server: %w", err)
 	}
-	b.stops = append(b.stops, b.server.Close)
-	if b.conn, err = b.connect(); err != nil {
+	b.stops = append(b.stops, server.Close)
+	b.dial = func() (*nats.Conn, error) { return nats.Connect("", server.InProcess()) }
+	if err = b.open(ctx); err != nil {
 		return b, err
-	}
-	if b.js, err = jetstream.New(b.conn); err != nil {
-		return b, fmt.Errorf("open JetStream: %w", err)
-	}
-	if err = topology.Ensure(ctx, b.js, streams(), warnings()); err != nil {
-		return b, fmt.Errorf("make the streams: %w", err)
-	}
-	if b.pipe, err = b.js.Stream(ctx, subject.StreamPipe); err != nil {
-		return b, fmt.Errorf("open stream %s: %w", subject.StreamPipe, err)
-	}
-	if b.ledger, err = b.js.Stream(ctx, subject.StreamLedger); err != nil {
-		return b, fmt.Errorf("open stream %s: %w", subject.StreamLedger, err)
 	}
 	raw := b.pipe.CachedInfo().Config
 	raw.Name, raw.Subjects = rawStream, []string{"bench.>"}
 	if _, err = b.js.CreateStream(ctx, raw); err != nil {
 		return b, fmt.Errorf("create stream %s: %w", rawStream, err)
 	}
-	return b, b.start(ctx)
+	return b, nil
+}
+
+// open makes the streams on the server and starts the upstream.
+func (b *testbed) open(ctx context.Context) (err error) {
+	if b.conn, err = b.connect(); err != nil {
+		return err
+	}
+	if b.js, err = jetstream.New(b.conn); err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	// A cluster that has just started has no leader yet.
+	err = topology.Until(ctx, warnings(), func(ctx context.Context) error {
+		return topology.Ensure(ctx, b.js, b.topology, warnings())
+	})
+	if err != nil {
+		return fmt.Errorf("make the streams: %w", err)
+	}
+	if b.pipe, err = b.js.Stream(ctx, subject.StreamPipe); err != nil {
+		return fmt.Errorf("open stream %s: %w", subject.StreamPipe, err)
+	}
+	if b.ledger, err = b.js.Stream(ctx, subject.StreamLedger); err != nil {
+		return fmt.Errorf("open stream %s: %w", subject.StreamLedger, err)
+	}
+	return b.start(ctx)
 }
 
 // start starts the simulated upstream and follows the jobs.
@@ -116,9 +132,9 @@ func (b *testbed) close() error {
 
 // connect gives a connection of its own, as each service has one.
 func (b *testbed) connect() (*nats.Conn, error) {
-	conn, err := nats.Connect("", b.server.InProcess())
+	conn, err := b.dial()
 	if err != nil {
-		return nil, fmt.Errorf("connect to the embedded server: %w", err)
+		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	b.stops = append(b.stops, func() error { conn.Close(); return nil })
 	return conn, nil
@@ -158,7 +174,7 @@ func (b *testbed) fetcher(ctx context.Context, order fetcher.Order, logger zerol
 		return nil, err
 	}
 	f, err := fetcher.New(fetcher.Config{
-		Conn: conn, Pleo: client, Logger: logger, Topology: streams(), Order: order, APITimeout: topology.APITimeout(lease),
+		Conn: conn, Pleo: client, Logger: logger, Topology: b.topology, Order: order, APITimeout: topology.APITimeout(lease),
 	})
 	if err != nil {
 		return nil, err

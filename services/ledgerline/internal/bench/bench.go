@@ -28,12 +28,22 @@ type sizes struct {
 	slow int
 	// memory is the items of the job whose peak memory is measured.
 	memory int
+	// together are the numbers of jobs that run at once on a cluster, and paced how
+	// long each of those runs takes where nothing slows it.
+	together []int
+	paced    time.Duration
 }
 
 var (
-	full = sizes{rounds: 7, shown: 3, writes: 1_500, staged: 20_000, tenJobs: 300, many: 100, manyItems: 50, slow: 150, memory: 100_000}
+	full = sizes{
+		rounds: 7, shown: 3, writes: 1_500, staged: 20_000, tenJobs: 300, many: 100, manyItems: 50, slow: 150, memory: 100_000,
+		together: []int{25, 50, 100, 200, 500}, paced: 20 * time.Second,
+	}
 	// quick shows that everything runs, in about half a minute.
-	quick = sizes{rounds: 3, shown: 1, writes: 300, staged: 4_000, tenJobs: 30, many: 100, manyItems: 3, slow: 30, memory: 2_000}
+	quick = sizes{
+		rounds: 3, shown: 1, writes: 300, staged: 4_000, tenJobs: 30, many: 100, manyItems: 3, slow: 30, memory: 2_000,
+		together: []int{5, 10}, paced: time.Second,
+	}
 )
 
 // Shares and bounds that are asked for.
@@ -50,6 +60,7 @@ type bench struct {
 	sizes    sizes
 	programs *programs // nil: memory is not measured
 	profile  string    // file for a CPU profile, or empty
+	quick    bool
 	say      func(format string, args ...any)
 }
 
@@ -66,7 +77,7 @@ func (b *bench) run(ctx context.Context) (*findings, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := &findings{Machine: describeMachine(b.dir, bed.conn), Quick: b.sizes == quick}
+	found := &findings{Machine: describeMachine(b.dir, bed.conn), Quick: b.quick}
 	err = b.measure(ctx, bed, found)
 	if closeErr := bed.close(); err == nil {
 		err = closeErr

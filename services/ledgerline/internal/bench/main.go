@@ -21,6 +21,7 @@ import (
 
 type options struct {
 	Output   string `default:"text" short:"o" enum:"text,json" help:"text for people, json for programs."`
+	Cluster  bool   `help:"Measure how many jobs at once three servers with three replicas bear, and nothing else."`
 	Quick    bool   `help:"Small sizes, to see that everything runs; the figures are no measurement."`
 	Dir      string `placeholder:"DIR" help:"Where the store is made; TMPDIR, or the current folder, when it is not given."`
 	Programs string `placeholder:"DIR" help:"Folder with the programs fetcher, consumer and ledgerline, for the peak memory of each."`
@@ -41,12 +42,16 @@ func main() {
 		}()
 		b := &bench{dir: dir, sizes: full, profile: o.Profile, say: sayer(rt.Stderr)}
 		if o.Quick {
-			b.sizes = quick
+			b.sizes, b.quick = quick, true
 		}
 		if o.Programs != "" {
 			b.programs = builtIn(o.Programs)
 		}
-		found, err := b.run(ctx)
+		run := b.run
+		if o.Cluster {
+			run = b.runCluster
+		}
+		found, err := run(ctx)
 		if err != nil {
 			return err
 		}

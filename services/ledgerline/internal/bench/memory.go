@@ -35,9 +35,9 @@ const (
 	maxComplaint = 4 << 10
 )
 
-// programs are the command lines of the three processes.
+// programs are the command lines of the processes.
 type programs struct {
-	fetcher, consumer, simulator []string
+	fetcher, consumer, simulator, server []string
 }
 
 // builtIn are the programs as they were built into a folder.
@@ -46,6 +46,7 @@ func builtIn(dir string) *programs {
 		fetcher:   []string{filepath.Join(dir, "fetcher")},
 		consumer:  []string{filepath.Join(dir, "consumer")},
 		simulator: []string{filepath.Join(dir, "ledgerline"), "simulate"},
+		server:    []string{filepath.Join(dir, "nats-server")},
 	}
 }
 

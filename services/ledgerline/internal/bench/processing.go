@@ -22,7 +22,7 @@ import (
 
 const (
 	// mostJobs is how many jobs the consumer may run at the same time.
-	mostJobs = 100
+	mostJobs = 500
 	// slowSink is what a quick accounting system takes for one item.
 	slowSink = 5 * time.Millisecond
 )
@@ -36,12 +36,19 @@ type handler struct {
 	// spent and items tell what the handler's time really was: on a busy system it
 	// is longer, and that is no cost of ours.
 	spent, items atomic.Int64
+	// begun is how many jobs had their first item, and lastBegun when the last of
+	// them did, in Unix nanoseconds.
+	begun, lastBegun atomic.Int64
 }
 
 // Deliver books the item after the handler's time.
 func (h *handler) Deliver(ctx context.Context, d sink.Delivery) sink.Answer {
 	came := time.Now()
 	h.first.CompareAndSwap(0, came.UnixNano())
+	if d.Position == 1 && d.Attempt == 1 {
+		h.begun.Add(1)
+		h.lastBegun.Store(came.UnixNano())
+	}
 	pass(ctx, time.Duration(h.takes.Load()))
 	h.spent.Add(int64(time.Since(came)))
 	h.items.Add(1)
@@ -85,6 +92,7 @@ type processor struct {
 	bed     *testbed
 	gate    *gate
 	handler *handler
+	began   time.Time // of the last round
 	stops   []func() error
 }
 
@@ -100,7 +108,7 @@ func (b *testbed) processor(ctx context.Context, payload consumer.Payload, repor
 		return nil, err
 	}
 	config := consumer.Config{
-		Conn: conn, Sink: p.handler, Logger: warnings(), Topology: streams(),
+		Conn: conn, Sink: p.handler, Logger: warnings(), Topology: b.topology,
 		// As long as a host's name, a process number and a tag are.
 		Worker: "consumer-host-12345-a1B2c3D4", ConcurrentJobs: mostJobs,
 		Payload: payload, OnFailure: consumer.OnFailureContinue, Report: report, APITimeout: topology.APITimeout(lease),
@@ -154,6 +162,7 @@ func (p *processor) round(ctx context.Context, jobs, items int, takes time.Durat
 		}
 	}
 	began := time.Now()
+	p.began = began
 	for range jobs {
 		p.gate.pass <- struct{}{}
 	}

@@ -37,6 +37,8 @@ const (
 	kindRaw    = "raw"
 	kindOurs   = "ours"
 	kindMemory = "memory"
+	// kindCluster is a number of jobs at once on a cluster.
+	kindCluster = "cluster"
 )
 
 // finding is one line of the table.
@@ -56,6 +58,9 @@ type finding struct {
 	// Asked is what is asked for, of the share or of the value; empty for nothing.
 	Asked string `json:"asked,omitempty"`
 	Met   *bool  `json:"met,omitempty"`
+
+	// Besides is what else was seen, for people.
+	Besides string `json:"besides,omitempty"`
 }
 
 func newFinding(kind, name string, rounds rates) finding {
@@ -94,7 +99,7 @@ func (f *findings) memory(name string, bytes int64) {
 // sort puts the limits before what is compared with them; both were measured in
 // turns.
 func (f *findings) sort() {
-	kinds := []string{kindRaw, kindOurs, kindMemory}
+	kinds := []string{kindRaw, kindOurs, kindMemory, kindCluster}
 	slices.SortStableFunc(f.Lines, func(a, b finding) int {
 		return slices.Index(kinds, a.Kind) - slices.Index(kinds, b.Kind)
 	})
@@ -123,9 +128,10 @@ func (f *findings) writeText(w io.Writer) error {
 		if line.Kind != kind {
 			kind = line.Kind
 			fmt.Fprintf(table, "\n%s\n", map[string]string{
-				kindRaw:    "RAW LIMITS\tmedian\tleast–most",
-				kindOurs:   "LEDGERLINE\tmedian\tleast–most\tshare, median (least–most)\tasked",
-				kindMemory: "MEMORY\tpeak\t\t\tasked",
+				kindRaw:     "RAW LIMITS\tmedian\tleast–most",
+				kindOurs:    "LEDGERLINE\tmedian\tleast–most\tshare, median (least–most)\tasked",
+				kindMemory:  "MEMORY\tpeak\t\t\tasked",
+				kindCluster: "A CLUSTER OF THREE\titems\t\tshare\t",
 			}[kind])
 		}
 		fmt.Fprintln(table, strings.TrimRight(line.cells(), "\t"))
@@ -152,7 +158,7 @@ func (f finding) cells() string {
 			asked = "asked " + f.Asked + ": yes"
 		}
 	}
-	return strings.Join([]string{f.Name, value, between, share, asked}, "\t")
+	return strings.Join([]string{f.Name, value, between, share, asked + f.Besides}, "\t")
 }
 
 // grouped writes a number with its thousands apart.
