@@ -17,6 +17,7 @@ import (
 
 	"github.com/ledgerline/ledgerline/pkg/config"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/pkg/upstream"
 	"github.com/ledgerline/ledgerline/services/consumer"
@@ -81,6 +82,63 @@ func TestProcessesShareRotatingTokens(t *testing.T) {
 		if strings.Contains(in.log.Text(), secret) {
 			t.Errorf("%q is in the log", secret)
 		}
+	}
+}
+
+// Every simulator fault: the reply to a refresh is lost, and the server voids what is
+// offered twice. Nothing is parked for it and nothing lost: it is told with the way
+// out, and with a new login the jobs go on where they stood.
+func TestALostRefreshIsToldAndANewLoginGoesOn(t *testing.T) {
+	t.Parallel()
+	login := func(id string, lives time.Duration) simulator.OAuthClient {
+		return simulator.OAuthClient{
+			ClientID: id, ClientSecret: "hush/secret", RefreshToken: "rt_" + id, AccessLifetime: lives, ReuseKillsFamily: true,
+		}
+	}
+	in := install(t, simulator.Config{
+		Seed: 39, Jobs: 4, ItemsPerJob: 100, Companies: 4,
+		OAuthClients: []simulator.OAuthClient{login("first", 2*time.Second), login("second", time.Hour)},
+	})
+	settings := func(id string) config.Pleo {
+		return config.Pleo{
+			Rate: 1000, ClientID: id, ClientSecret: config.NewSecret("hush/secret"),
+			RefreshToken: config.NewSecret("rt_" + id), TokenURL: in.url + "/oauth/token",
+		}
+	}
+	lost := simulator.FaultPlan{{Fault: simulator.FaultLostRefresh, Mode: simulator.FaultOnce}}
+	// The jobs outlive the pair of tokens with which they began.
+	to, slow := &book{}, slowly(30*time.Millisecond)
+	to.answer = func(ctx context.Context, d sink.Delivery) sink.Answer {
+		if d.Position == 20 {
+			if err := in.upstream.SetFaults(lost); err != nil {
+				t.Error(err)
+			}
+		}
+		return slow(ctx, d)
+	}
+	work := func(id string) []*worker {
+		return []*worker{
+			in.fetcher(func(c *fetcher.Config) { c.Pleo = in.clients(settings(id)) }),
+			in.consumer(to, func(c *consumer.Config) { c.Pleo = in.clients(settings(id)) }),
+		}
+	}
+	before := work("first")
+	var jobs []uuid.UUID
+	for _, j := range in.upstream.Snapshot().Jobs {
+		jobs = append(jobs, j.ID)
+	}
+	in.publish(jobs...)
+	event := in.log.Wait(logevent.PleoAuthorisationLost)
+	if out, _ := event["way_out"].(string); event["level"] != "error" || !strings.Contains(out, "LEDGERLINE_PLEO_REFRESH_TOKEN") {
+		t.Errorf("event %v", event)
+	}
+	for _, w := range before {
+		w.stop()
+	}
+	work("second")
+	in.completes(jobs...)
+	for _, job := range jobs {
+		to.once(in, job, 100)
 	}
 }
 

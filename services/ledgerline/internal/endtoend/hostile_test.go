@@ -80,7 +80,7 @@ func TestEachUpstreamFault(t *testing.T) {
 	t.Parallel()
 	for _, fault := range simulator.FaultNames() {
 		if fault == simulator.FaultLostRefresh {
-			continue // needs rotating tokens: pkg/oauth
+			continue // needs rotating tokens: TestALostRefreshIsToldAndANewLoginGoesOn
 		}
 		for _, mode := range []simulator.FaultMode{simulator.FaultNormal, simulator.FaultOnce} {
 			t.Run(string(fault)+":"+string(mode), func(t *testing.T) {
