@@ -28,7 +28,8 @@ const (
 	MaxClaimed = 10_000
 	// maxClaimedReplicated is the same where each claimed job costs a replicated
 	// consumer: about 2,000 replicated assets a cluster are the guide value of
-	// the server's maintainers, so a quarter of that.
+	// the server's maintainers, so a quarter of that. Three servers on two cores bear
+	// it (scripts/bench --cluster; docs/operations.md has the figures).
 	maxClaimedReplicated = 500
 	// maxDrains is how many job-started events may be out at fetchers.
 	maxDrains = 1_024

@@ -44,6 +44,10 @@ const (
 	maxResets = 8
 	// resetPause is the wait before a further reset in a row.
 	resetPause = 200 * time.Millisecond
+	// resetTry is how long the first try of a reset may take, each further one twice
+	// as long: a cluster that makes many consumers at once leaves some unanswered
+	// (nats-server 2.15.2), and a job would stand still for the whole time-out.
+	resetTry = 250 * time.Millisecond
 )
 
 // item is one message of the job's subject, understood.
@@ -112,14 +116,14 @@ func (s *source) reset(ctx context.Context) error {
 	s.close() // what comes of it comes again
 	ctx, cancel := context.WithTimeout(ctx, s.j.c.config.APITimeout)
 	defer cancel()
-	answer, err := s.restart(ctx)
+	answer, err := s.restartAgain(ctx)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist) {
 		// Its state was lost: a new one gives everything again, and what is
 		// settled is acked.
 		if err := s.create(ctx); err != nil {
 			return err
 		}
-		answer, err = s.restart(ctx)
+		answer, err = s.restartAgain(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("reset the consumer of job %s: %w", s.j.id, err)
@@ -133,6 +137,20 @@ func (s *source) close() {
 	if s.pull != nil {
 		s.cancel()
 		s.pull = nil
+	}
+}
+
+// restartAgain is restart until it is answered. One that was answered too late has
+// items come again once more, settled or not, as after any reset.
+func (s *source) restartAgain(ctx context.Context) (answer *jetstream.ConsumerResetResponse, err error) {
+	for try := resetTry; ; try *= 2 {
+		trying, cancel := context.WithTimeout(ctx, try)
+		answer, err = s.restart(trying)
+		unanswered := err != nil && trying.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !unanswered {
+			return answer, err
+		}
 	}
 }
 

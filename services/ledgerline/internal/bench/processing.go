@@ -87,6 +87,22 @@ func (g *gate) Claim(ctx context.Context, r ledger.ClaimRequest) (*ledger.Tenure
 	return g.ledger.Claim(ctx, r)
 }
 
+// stayOpen lets claims pass until the round has ended.
+func (g *gate) stayOpen(ended <-chan struct{}) {
+	for {
+		select {
+		case <-g.arrived:
+		case <-ended:
+			return
+		}
+		select {
+		case g.pass <- struct{}{}:
+		case <-ended:
+			return
+		}
+	}
+}
+
 // processor is the real consumer behind a gate, and a fetcher that gives it jobs.
 type processor struct {
 	bed     *testbed
@@ -166,6 +182,10 @@ func (p *processor) round(ctx context.Context, jobs, items int, takes time.Durat
 	for range jobs {
 		p.gate.pass <- struct{}{}
 	}
+	// A job that is handed back is claimed again, without a wait.
+	ended := make(chan struct{})
+	defer close(ended)
+	go p.gate.stayOpen(ended)
 	if err := p.bed.states.wait(ctx, ids, ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED); err != nil {
 		return 0, 0, nil, err
 	}
