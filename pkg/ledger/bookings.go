@@ -21,6 +21,9 @@ const (
 	maxBookingsPerMessage = 1_000
 	// maxFoldBytes cuts a message earlier where external ids and links are long.
 	maxFoldBytes = 512 << 10
+	// maxHeldBookings bounds what a tenure keeps in memory for its fold, to some
+	// megabytes. A larger job takes so long that reading it once more does not show.
+	maxHeldBookings = 10_000
 	// maxFoldTries bounds folding against a zombie that folds the same job: it has
 	// at most one fold left in it.
 	maxFoldTries = 3
@@ -165,9 +168,9 @@ func (t *Tenure) Fold(ctx context.Context) error {
 }
 
 // bookings are all of the job, of every run, in order. They are read where this
-// tenure was not the first.
+// tenure was not the first, or has made too many to hold.
 func (t *Tenure) bookings(ctx context.Context) (all []*ledgerlinev1.Booking, err error) {
-	if t.Unknown {
+	if t.Unknown && !t.many {
 		return t.booked, nil
 	}
 	err = history.Read(ctx, t.ledger.stream, []string{t.subject}, t.sequence, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {

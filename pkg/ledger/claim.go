@@ -56,9 +56,10 @@ type Tenure struct {
 	claimed  uint64 // sequence of the claim
 	sequence uint64 // sequence of the last record
 	hash     []byte
-	// booked are the bookings of this tenure where the job is Unknown: all that the
-	// job's fold must have. Others read them.
+	// booked are the bookings of this tenure where the job is Unknown and they are few
+	// enough: all that the job's fold must have. Else it reads them.
 	booked []*ledgerlinev1.Booking
+	many   bool
 }
 
 // maxTurnTries bounds the compare-and-set on a company's turn against other
@@ -257,14 +258,26 @@ func (t *Tenure) Append(ctx context.Context, record *ledgerlinev1.LedgerRecord) 
 		return fmt.Errorf("record position %d of job %s: %w", position, t.request.Job, err)
 	}
 	t.sequence, t.hash, t.Position = sequence, hashOf(data), position
-	if t.Unknown {
-		for _, s := range record.GetSettled() {
-			if b := bookingOf(s); b != nil {
-				// The caller's id may be a part of something larger, which is not kept.
-				b.EntryId = bytes.Clone(b.GetEntryId())
-				t.booked = append(t.booked, b)
-			}
-		}
-	}
+	t.hold(record.GetSettled())
 	return nil
+}
+
+// hold keeps what the fold will need.
+func (t *Tenure) hold(settled []*ledgerlinev1.Settlement) {
+	if !t.Unknown || t.many {
+		return
+	}
+	for _, s := range settled {
+		b := bookingOf(s)
+		if b == nil {
+			continue
+		}
+		if len(t.booked) == maxHeldBookings {
+			t.booked, t.many = nil, true
+			return
+		}
+		// The caller's id may be a part of something larger, which is not kept.
+		b.EntryId = bytes.Clone(b.GetEntryId())
+		t.booked = append(t.booked, b)
+	}
 }

@@ -183,6 +183,22 @@ func TestAFoldAddsWhatAnEarlierOneDidNotKnow(t *testing.T) {
 	}
 }
 
+// More bookings than a tenure holds in memory: the fold has them all the same.
+func TestTheFoldOfAVeryLargeJobIsWhole(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	company, job := uuid.New(), uuid.New()
+	tenure := b.claim(request(company, job, 1))
+	const n, together = 10_500, 1_500
+	for from := 0; from < n; from += together {
+		b.book(tenure, entries(from, from+together)...)
+	}
+	b.end(tenure, completed)
+	if got := ids(b.folded(company, job)); !slices.Equal(got, entries(0, n)) {
+		t.Errorf("%d are folded, not %d in their order", len(got), n)
+	}
+}
+
 func TestALargeFoldIsCutIntoMessages(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
