@@ -72,7 +72,6 @@ func (b *bench) measureTogether(ctx context.Context, p *processor, nodes []*proc
 	b.say("running %d jobs at once", jobs)
 	takes := time.Duration(jobs) * time.Second / clusterPace
 	items := max(1, int(b.sizes.paced/takes))
-	p.handler.begun.Store(0)
 	busy, err := processorTime(nodes)
 	if err != nil {
 		return err

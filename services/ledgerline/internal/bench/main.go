@@ -24,7 +24,7 @@ type options struct {
 	Cluster  bool   `help:"Measure how many jobs at once three servers with three replicas bear, and nothing else."`
 	Quick    bool   `help:"Small sizes, to see that everything runs; the figures are no measurement."`
 	Dir      string `placeholder:"DIR" help:"Where the store is made; TMPDIR, or the current folder, when it is not given."`
-	Programs string `placeholder:"DIR" help:"Folder with the programs fetcher, consumer and ledgerline, for the peak memory of each."`
+	Programs string `placeholder:"DIR" help:"Folder with the programs fetcher, consumer and ledgerline, for the peak memory of each, and nats-server, for --cluster."`
 	Profile  string `placeholder:"FILE" help:"Write a CPU profile of staging and of one job's processing there."`
 }
 

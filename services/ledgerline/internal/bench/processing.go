@@ -36,9 +36,8 @@ type handler struct {
 	// spent and items tell what the handler's time really was: on a busy system it
 	// is longer, and that is no cost of ours.
 	spent, items atomic.Int64
-	// begun is how many jobs had their first item, and lastBegun when the last of
-	// them did, in Unix nanoseconds.
-	begun, lastBegun atomic.Int64
+	// lastBegun is when the last of the jobs had its first item, in Unix nanoseconds.
+	lastBegun atomic.Int64
 }
 
 // Deliver books the item after the handler's time.
@@ -46,7 +45,6 @@ func (h *handler) Deliver(ctx context.Context, d sink.Delivery) sink.Answer {
 	came := time.Now()
 	h.first.CompareAndSwap(0, came.UnixNano())
 	if d.Position == 1 && d.Attempt == 1 {
-		h.begun.Add(1)
 		h.lastBegun.Store(came.UnixNano())
 	}
 	pass(ctx, time.Duration(h.takes.Load()))
@@ -177,8 +175,7 @@ func (p *processor) round(ctx context.Context, jobs, items int, takes time.Durat
 			return 0, 0, nil, context.Cause(ctx)
 		}
 	}
-	began := time.Now()
-	p.began = began
+	p.began = time.Now()
 	for range jobs {
 		p.gate.pass <- struct{}{}
 	}
@@ -189,7 +186,7 @@ func (p *processor) round(ctx context.Context, jobs, items int, takes time.Durat
 	if err := p.bed.states.wait(ctx, ids, ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED); err != nil {
 		return 0, 0, nil, err
 	}
-	whole = time.Since(began)
+	whole = time.Since(p.began)
 	lane = time.Duration(p.handler.last.Load() - p.handler.first.Load())
 	return whole, lane, ids, p.bed.tidy(ctx)
 }
