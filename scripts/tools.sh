@@ -8,7 +8,8 @@ tool() { # name, package, version
   local stamp="$TOOLS_DIR/$1@$3"
   if [ ! -e "$stamp" ] || [ ! -x "$TOOLS_DIR/bin/$1" ]; then
     echo "installing $1 $3"
-    (cd / && GOWORK=off GOFLAGS= GOBIN="$TOOLS_DIR/bin" go install "$2@$3")
+    # As scripts/check builds everything: the standard library is compiled once.
+    (cd / && GOWORK=off CGO_ENABLED=0 GOFLAGS=-trimpath GOBIN="$TOOLS_DIR/bin" go install "$2@$3")
     rm -f "$TOOLS_DIR/$1@"*
     touch "$stamp"
   fi

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
 type stored struct {
@@ -95,6 +96,44 @@ func FuzzPast(f *testing.F) {
 			if past.Bookings[uuid.UUID(s.GetEntryId())] == nil {
 				t.Errorf("a booking of run %d is forgotten in run %d", record.GetRun(), run)
 			}
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	id, next := uuid.UUID{15: 1}, uuid.UUID{15: 2}
+	for _, record := range []*ledgerlinev1.LedgerRecord{
+		{},
+		{Run: 1, Epoch: 1, Worker: "w", Claim: &ledgerlinev1.Claim{Attempt: "a", Total: 2}},
+		{Run: 1, Epoch: 2, Position: 1, Settled: []*ledgerlinev1.Settlement{{Position: 1, EntryId: id[:], Outcome: ledgerlinev1.Outcome_OUTCOME_BOOKED}}, Send: &ledgerlinev1.Send{Position: 2, EntryId: next[:], Attempt: 1}},
+		{Run: 2, End: &ledgerlinev1.End{Phase: ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED, Reason: "r"}},
+		{MinReader: Version + 1},
+	} {
+		data, err := proto.Marshal(record)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(subject.Ledger(uuid.UUID{1}, uuid.UUID{2}), data)
+	}
+	f.Add("ledgerline.ledger.a.b.>", []byte("no record"))
+	f.Fuzz(func(t *testing.T, subj string, data []byte) {
+		entry, err := Decode(subj, data, 1)
+		if (entry == nil) == (err == nil) {
+			t.Fatalf("%v and %v", entry, err)
+		}
+		if err != nil {
+			return
+		}
+		if entry.Record.GetMinReader() > Version {
+			t.Errorf("a newer record is read")
+		}
+		again, err := proto.Marshal(entry.Record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same, err := Decode(subj, again, 1)
+		if err != nil || !proto.Equal(same.Record, entry.Record) {
+			t.Errorf("the record changes when it is written again: %v", err)
 		}
 	})
 }

@@ -9,6 +9,16 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
+const id = "0b9d0c4e-6f0a-4c39-9a54-1f1b7b3c2d1e"
+
+var hostile = []string{
+	"", " ", "*", ">", "a.b.>", ".", id[:35], id + "a", id + " ", " " + id, id + "\n", id + ".>",
+	"{" + id + "}", "urn:uuid:" + id, strings.ReplaceAll(id, "-", ""),
+	strings.Repeat("x", 36), strings.Repeat(".", 36), strings.Repeat("-", 36), strings.Repeat("\x00", 36),
+	"0b9d0c4e.6f0a.4c39.9a54.1f1b7b3c2d1e", "0b9d0c4e-6f0a-4c39-9a54-1f1b7b3c2d>>", "0b9d0c4e-6f0a-4c39-9a54-1f1b7b3c2d *",
+	strings.Repeat("\xff", 36), strings.Repeat("é", 18), strings.Repeat("a.", 1<<20),
+}
+
 // Whatever stands as a subject, what is read of it makes that subject again: no
 // two spellings of one job, no token too many.
 func FuzzParseSubject(f *testing.F) {
@@ -44,6 +54,26 @@ func FuzzTokenKey(f *testing.F) {
 		}
 		if (key == subject.TokenKey(uuid.Nil, b)) != (a == b) {
 			t.Errorf("%q and %q share the key %q", a, b, key)
+		}
+	})
+}
+
+func FuzzParseID(f *testing.F) {
+	f.Add(id)
+	f.Add(strings.ToUpper(id))
+	for _, s := range hostile[:len(hostile)-1] {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		parsed, err := subject.ParseID(s)
+		if err != nil {
+			return
+		}
+		if parsed.String() != strings.ToLower(s) {
+			t.Errorf("%q is read as %s", s, parsed)
+		}
+		if n := strings.Count(subject.Items(parsed, "a"), "."); n != 3 || strings.ContainsAny(subject.Ready(parsed), " *>") {
+			t.Errorf("%q smuggles a token into %s", s, subject.Items(parsed, "a"))
 		}
 	})
 }

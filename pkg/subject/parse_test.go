@@ -9,8 +9,6 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
-const id = "0b9d0c4e-6f0a-4c39-9a54-1f1b7b3c2d1e"
-
 func TestParsesAnIDInAnyCase(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{id, strings.ToUpper(id), "0B9d0c4e-6F0a-4c39-9a54-1f1b7b3c2d1E"} {
@@ -19,14 +17,6 @@ func TestParsesAnIDInAnyCase(t *testing.T) {
 			t.Errorf("%q is %s: %v", s, parsed, err)
 		}
 	}
-}
-
-var hostile = []string{
-	"", " ", "*", ">", "a.b.>", ".", id[:35], id + "a", id + " ", " " + id, id + "\n", id + ".>",
-	"{" + id + "}", "urn:uuid:" + id, strings.ReplaceAll(id, "-", ""),
-	strings.Repeat("x", 36), strings.Repeat(".", 36), strings.Repeat("-", 36), strings.Repeat("\x00", 36),
-	"0b9d0c4e.6f0a.4c39.9a54.1f1b7b3c2d1e", "0b9d0c4e-6f0a-4c39-9a54-1f1b7b3c2d>>", "0b9d0c4e-6f0a-4c39-9a54-1f1b7b3c2d *",
-	strings.Repeat("\xff", 36), strings.Repeat("é", 18), strings.Repeat("a.", 1<<20),
 }
 
 func TestRefusesHostileIDs(t *testing.T) {
@@ -110,24 +100,4 @@ func matches(filter, s string) bool {
 		}
 	}
 	return len(want) == len(have)
-}
-
-func FuzzParseID(f *testing.F) {
-	f.Add(id)
-	f.Add(strings.ToUpper(id))
-	for _, s := range hostile[:len(hostile)-1] {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		parsed, err := subject.ParseID(s)
-		if err != nil {
-			return
-		}
-		if parsed.String() != strings.ToLower(s) {
-			t.Errorf("%q is read as %s", s, parsed)
-		}
-		if n := strings.Count(subject.Items(parsed, "a"), "."); n != 3 || strings.ContainsAny(subject.Ready(parsed), " *>") {
-			t.Errorf("%q smuggles a token into %s", s, subject.Items(parsed, "a"))
-		}
-	})
 }

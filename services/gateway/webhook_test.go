@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -272,29 +271,4 @@ func TestAWebhookForAnotherCompany(t *testing.T) {
 	if q := b.queued(); len(q) != 0 {
 		t.Errorf("queued: %v", q)
 	}
-}
-
-func FuzzReadCreated(f *testing.F) {
-	job, company := uuid.New(), uuid.New()
-	good := string(createdHook(job, company).body)
-	for _, seed := range []string{
-		good, `{"payload":` + good + `}`, `{"payload":[]}`, `{"payload":"text"}`, `{"payload":null,"eventType":"export-job.created"}`,
-		`{"eventType":"export.job-created","data":{"companyId":"` + strings.ToUpper(company.String()) + `"}}`,
-		`{"eventType":"export-job.created","data":[]}`, `{"eventType":"export-job.created","data":null}`,
-		`{"eventType":7}`, `[]`, `""`, `null`, `{`, ``, "\xff", `{"eventType":"\ud800export-job.created","data":{"id":" "}}`,
-		strings.Repeat("[", 20_000), good + good, `{"eventType":"export-job.created","data":{"id":"{` + job.String() + `}"}}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		event, err := readCreated(body)
-		switch {
-		case err != nil && !errors.Is(err, errBody) && !errors.Is(err, errNotEvent):
-			t.Errorf("an error of no kind: %v", err)
-		case err == nil && event.job == uuid.Nil && event.company == uuid.Nil:
-			t.Error("an event about nothing")
-		case err == nil && !ours(event.name) && len(event.name) <= maxLogged:
-			t.Errorf("%q is not ours", event.name)
-		}
-	})
 }
