@@ -20,16 +20,20 @@ const (
 
 var nodes = []string{"nats-1", "nats-2", "nats-3"}
 
-// clusterDay is the life of an installation on three NATS servers.
+// clusterDay is the life of an installation on three NATS servers, with signed users
+// and TLS.
 func (s *stack) clusterDay(ctx context.Context) error {
-	s.files = []string{"--profile", "cluster"}
+	s.files = []string{"-f", "docker-compose.yml", "-f", "deploy/secure.yml", "--profile", "cluster"}
+	if err := s.signUsers(ctx); err != nil {
+		return err
+	}
 	s.scale["nats"] = 0
 	s.env = append(s.env, "REPLICAS=3", "NATS_SERVERS=nats://nats-1:4222,nats://nats-2:4222,nats://nats-3:4222",
 		fmt.Sprintf("JOBS=%d", companies), fmt.Sprintf("ITEMS=%d", firstItems), fmt.Sprintf("COMPANIES=%d", companies))
 	if err := s.up(ctx); err != nil {
 		return err
 	}
-	s.say("up: every container is healthy, three NATS servers among them")
+	s.say("up: every container is healthy, three NATS servers with signed users and TLS among them")
 	if err := s.completed(ctx); err != nil {
 		return err
 	}
@@ -41,6 +45,7 @@ func (s *stack) clusterDay(ctx context.Context) error {
 		{"a server is killed", s.killNode},
 		{"a server is cut off", s.cutNode},
 		{"servers and workers are restarted one by one", s.rollingRestart},
+		{"the fetchers get new credentials", s.rotate},
 	} {
 		ids, _, err := s.middle(ctx, clusterItems)
 		if err != nil {

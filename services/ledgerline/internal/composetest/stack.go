@@ -39,9 +39,10 @@ type stack struct {
 	project string
 	env     []string
 	scale   map[string]int
-	files   []string // beside docker-compose.yml's own profile
-	// passwords of the users of NATS.
-	passwords map[string]string
+	files   []string // and the profile, where they are not docker-compose.yml alone
+	// passwords of the users of NATS, or the folder of their credentials.
+	passwords  map[string]string
+	identities string
 	// work is a folder for what is kept outside of containers.
 	work string
 	// lost says of jobs whose ledger was lost how many items may be sent again; again
@@ -176,7 +177,7 @@ func (s *stack) healthy(ctx context.Context) error {
 		var ill []string
 		for _, c := range all {
 			switch {
-			case c.service() == "nats-volume" || strings.HasSuffix(c.service(), "-volumes"):
+			case c.service() == "nats-volume" || c.service() == "cluster-volumes" || c.service() == "identities":
 				if c.State.Status != "exited" || c.State.ExitCode != 0 {
 					ill = append(ill, fmt.Sprintf("%s is %s (%d)", c.Name, c.State.Status, c.State.ExitCode))
 				}
@@ -280,7 +281,12 @@ func (s *stack) command(ctx context.Context, into any, args ...string) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, s.options.ledgerline, append(args, "--output", "json")...)
-	cmd.Env = append(os.Environ(), "NATS_URL=nats://"+address, "NATS_USER=operator", "NATS_PASSWORD="+s.passwords["operator"])
+	cmd.Env = append(os.Environ(), "NATS_URL=nats://"+address)
+	if s.identities == "" {
+		cmd.Env = append(cmd.Env, "NATS_USER=operator", "NATS_PASSWORD="+s.passwords["operator"])
+	} else {
+		cmd.Env = append(cmd.Env, "NATS_CREDS="+s.credentials("operator"), "NATS_CA="+s.authority())
+	}
 	var out, faults bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &faults
 	if err := cmd.Run(); err != nil {

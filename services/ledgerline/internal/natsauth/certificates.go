@@ -29,11 +29,14 @@ const (
 // certificate for the servers at hosts (names or addresses), tls/server.pem with
 // tls/server-key.pem, besides tls.conf, which the server includes. The authority's
 // key is not kept: a renewal makes all of it anew, and clients get the new ca.pem.
-func Certificates(dir string, hosts []string) error {
-	// A server looks for them from its own working folder.
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return fmt.Errorf("find the folder for the certificates: %w", err)
+// at is the folder as the servers have it; "" is dir itself.
+func Certificates(dir string, hosts []string, at string) error {
+	if at == "" {
+		// A server looks for them from its own working folder.
+		var err error
+		if at, err = filepath.Abs(dir); err != nil {
+			return fmt.Errorf("find the folder for the certificates: %w", err)
+		}
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "tls"), 0o755); err != nil { //nolint:gosec // the certificates are public; the key has a mode of its own
 		return fmt.Errorf("make a folder for the certificates: %w", err)
@@ -97,9 +100,9 @@ func Certificates(dir string, hosts []string) error {
 		}
 	}
 	text := strings.Join([]string{
-		"# Written by scripts/nats-auth; change the paths where the server has the files elsewhere.",
-		"tls {", `  cert_file: "` + filepath.Join(dir, "tls", "server.pem") + `"`, `  key_file: "` + filepath.Join(dir, "tls", "server-key.pem") + `"`,
-		`  ca_file: "` + filepath.Join(dir, "tls", "ca.pem") + `"`, "}", "",
+		"# Written by scripts/nats-auth.",
+		"tls {", `  cert_file: "` + filepath.Join(at, "tls", "server.pem") + `"`, `  key_file: "` + filepath.Join(at, "tls", "server-key.pem") + `"`,
+		`  ca_file: "` + filepath.Join(at, "tls", "ca.pem") + `"`, "}", "",
 	}, "\n")
 	if err := os.WriteFile(filepath.Join(dir, "tls.conf"), []byte(text), publicFile); err != nil {
 		return fmt.Errorf("write tls.conf: %w", err)

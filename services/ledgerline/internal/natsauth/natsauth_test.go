@@ -102,7 +102,7 @@ func credentials(t *testing.T) (b *bed, dir string) {
 	if err := Create(dir, filepath.Join(deployed, "permissions.conf")); err != nil {
 		t.Fatal(err)
 	}
-	if err := Certificates(dir, []string{"localhost", "127.0.0.1"}); err != nil {
+	if err := Certificates(dir, []string{"localhost", "127.0.0.1"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	b = start(t, dir, "include auth.conf\ninclude tls.conf\n")
