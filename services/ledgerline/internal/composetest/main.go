@@ -32,6 +32,7 @@ type options struct {
 	cluster    bool
 	operations bool
 	nats       string
+	from       string
 }
 
 func main() {
@@ -40,6 +41,7 @@ func main() {
 	flag.BoolVar(&o.cluster, "cluster", false, "three NATS servers and three replicas: a node killed, a node cut off, nodes and workers restarted one by one")
 	flag.BoolVar(&o.operations, "operations", false, "what an operator does: an upgrade, new passwords, a backup, and a restore after the store was lost")
 	flag.StringVar(&o.nats, "nats", "", "`file` of NATS's own command line, for -operations")
+	flag.StringVar(&o.from, "from", "", "`tag` of the images that -operations begins with; empty for those that it ends with")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "compose-test:", err)

@@ -35,6 +35,9 @@ var programs = []string{"gateway", "fetcher", "consumer"}
 // was lost.
 func (s *stack) operationsDay(ctx context.Context) error {
 	s.env = append(s.env, fmt.Sprintf("JOBS=%d", companies), fmt.Sprintf("ITEMS=%d", firstItems), fmt.Sprintf("COMPANIES=%d", companies))
+	if s.options.from != "" {
+		s.env = append(s.env, "TAG="+s.options.from)
+	}
 	if err := s.up(ctx); err != nil {
 		return err
 	}

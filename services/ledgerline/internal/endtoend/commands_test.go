@@ -130,10 +130,16 @@ func TestCommandsPrintWhatTheDocumentShows(t *testing.T) {
 	done, errs, parked, held, dropped := fixed(1), fixed(2), fixed(3), fixed(4), fixed(5)
 	var mu sync.Mutex
 	holding := map[string]bool{held.String(): true, dropped.String(): true}
-	to := &book{answer: func(_ context.Context, d sink.Delivery) sink.Answer {
+	resumed := make(chan struct{})
+	to := &book{answer: func(ctx context.Context, d sink.Delivery) sink.Answer {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
+		case d.JobID == held.String() && d.Position == 2 && !holding[d.JobID]:
+			select { // until the command has told where the job goes on
+			case <-resumed:
+			case <-ctx.Done():
+			}
 		case d.JobID == errs.String() && d.Position == 2:
 			return sink.Answer{Outcome: sink.Failed, FailureReason: "The period is closed", FailureReasonType: "accounting_system_validation_failure"}
 		case holding[d.JobID] && d.Position == 2:
@@ -166,7 +172,7 @@ func TestCommandsPrintWhatTheDocumentShows(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		delete(holding, held.String())
-	})
+	}, func() { close(resumed) })
 	s.lastThings(done, parked)
 
 	got := s.text.String()
@@ -255,7 +261,7 @@ func (s *story) inTrouble(parked uuid.UUID) {
 	s.run("parked")
 }
 
-func (s *story) steering(held, dropped uuid.UUID, goOn func()) {
+func (s *story) steering(held, dropped uuid.UUID, goOn, told func()) {
 	s.say("A job whose second item the sink does not take is paused.")
 	s.in.publish(held)
 	s.in.log.WaitCount("item retried", 1)
@@ -268,6 +274,7 @@ func (s *story) steering(held, dropped uuid.UUID, goOn func()) {
 	s.say("It goes on when the sink does.")
 	goOn()
 	s.run("resume", held.String())
+	told()
 	s.in.completes(held)
 	s.in.waitForManifests()
 	s.say("Another one is paused, watched, and cancelled: what was booked is reported, Pleo is told.")
