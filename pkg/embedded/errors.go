@@ -18,6 +18,10 @@ var (
 	// data directory, or leaves a stream of it out.
 	ErrStore = errors.New("store cannot be read")
 
+	// errLost is part of an ErrStore where messages are not there any more: a person
+	// decides what happens then.
+	errLost = errors.New("messages are lost")
+
 	// ErrServer is returned when the server does not start for another reason.
 	ErrServer = errors.New("embedded NATS server does not start")
 

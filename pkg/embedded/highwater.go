@@ -27,6 +27,15 @@ const (
 type highWater struct {
 	Created time.Time `json:"created"`
 	LastSeq uint64    `json:"lastSeq"`
+	// CutOff is set where the server was seen to cut the stream off after message Left.
+	// It may remember the last sequence all the same.
+	CutOff bool   `json:"cutOff,omitempty"`
+	Left   uint64 `json:"left,omitempty"`
+}
+
+// past tells whether the same stream had come further than it is now.
+func (h highWater) past(now highWater) bool {
+	return h.Created.Equal(now.Created) && h.LastSeq > now.LastSeq
 }
 
 // readHighWater reads what the last run left; nothing on the first start.
@@ -79,6 +88,22 @@ func writeHighWater(dir string, marks map[string]highWater) (err error) {
 	return nil
 }
 
+// checkCutOff refuses a store of which a stream was cut off under a server.
+func checkCutOff(dir string, before map[string]highWater) error {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if mark := before[name]; mark.CutOff {
+			return endsEarly(dir, name, mark.Left, mark.LastSeq)
+		}
+	}
+	return nil
+}
+
+func endsEarly(dir, stream string, now, before uint64) error {
+	return fmt.Errorf("%w: %s: %w: stream %s ends at message %d and had %d before: its files are damaged; "+
+		"restore a backup, or remove %s to go on without the lost messages",
+		ErrStore, dir, errLost, stream, now, before, filepath.Join(dir, highWaterFileName))
+}
+
 // checkHighWater refuses a stream that ends before where it had ended once. The
 // server cuts a damaged stream off at the damage and says nothing; a ledger that
 // was shortened so would have its items sent again.
@@ -90,16 +115,14 @@ func checkHighWater(dir string, before map[string]highWater, streams []server.St
 		mark := before[name]
 		there := slices.ContainsFunc(streams, func(d server.StreamDetail) bool { return d.Name == name })
 		if !there && mark.LastSeq > 0 {
-			return fmt.Errorf("%w: %s: stream %s is gone and had come to message %d: restore a backup, or remove %s to go on without it",
-				ErrStore, dir, name, mark.LastSeq, filepath.Join(dir, highWaterFileName))
+			return fmt.Errorf("%w: %s: %w: stream %s is gone and had come to message %d: restore a backup, or remove %s to go on without it",
+				ErrStore, dir, errLost, name, mark.LastSeq, filepath.Join(dir, highWaterFileName))
 		}
 	}
 	for _, stream := range streams {
-		mark, known := before[stream.Name]
-		if known && mark.Created.Equal(stream.Created) && stream.State.LastSeq < mark.LastSeq {
-			return fmt.Errorf("%w: %s: stream %s ends at message %d and had %d before: its files are damaged; "+
-				"restore a backup, or remove %s to go on without the lost messages",
-				ErrStore, dir, stream.Name, stream.State.LastSeq, mark.LastSeq, filepath.Join(dir, highWaterFileName))
+		mark := before[stream.Name]
+		if mark.past(highWater{Created: stream.Created, LastSeq: stream.State.LastSeq}) {
+			return endsEarly(dir, stream.Name, stream.State.LastSeq, mark.LastSeq)
 		}
 	}
 	return nil

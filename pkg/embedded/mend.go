@@ -33,6 +33,7 @@ func (s *Server) mend(ctx context.Context) {
 	ticker := time.NewTicker(mendInterval)
 	defer ticker.Stop()
 	closed := false // for writing, wholly or in part
+	refused := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,24 +41,52 @@ func (s *Server) mend(ctx context.Context) {
 		case <-ticker.C:
 		}
 		err := probe(s.dataDir)
-		closed = closed || err != nil || s.said.broke() || !s.srv.JetStreamEnabled()
-		if !closed {
+		closed = closed || err != nil || s.said.broke() || !s.srv.JetStreamEnabled() || s.shrunk()
+		if !closed || refused && s.untold() {
 			continue
 		}
 		if err == nil {
 			err = room(s.dataDir)
 		}
-		if err != nil {
-			s.trouble(err)
-			continue
+		if err == nil {
+			err = s.reopen()
 		}
-		if err := s.reopen(); err != nil {
-			s.trouble(err)
-			continue
-		}
-		closed = false
-		s.trouble(nil)
+		refused = errors.Is(err, errLost)
+		s.trouble(err)
+		closed = err != nil
 	}
+}
+
+// shrunk tells whether a stream has become shorter while the server ran: it met a
+// damage in a file, and has cut it off there. How far the streams had come is written
+// down then, so that the store is not opened on what is left without a word.
+func (s *Server) shrunk() bool {
+	streams, err := s.streams()
+	if err != nil {
+		return false // what is wrong with the server shows in the tick's other looks
+	}
+	marks := marksOf(streams)
+	lost := false
+	for name, mark := range marks {
+		if before := s.marks[name]; before.past(mark) {
+			before.CutOff, before.Left = true, mark.LastSeq
+			marks[name], lost = before, true
+		}
+	}
+	s.marks = marks // a stream that is gone was deleted
+	if !lost {
+		return false
+	}
+	if err := writeHighWater(s.dataDir, marks); err != nil {
+		s.log.Error().Err(err).Msg(logevent.NATSStoreUnusable)
+	}
+	return true
+}
+
+// untold tells whether nobody has agreed yet to go on without what is lost.
+func (s *Server) untold() bool {
+	marks, err := readHighWater(s.dataDir)
+	return marks != nil || err != nil
 }
 
 // trouble notes why the store cannot be used, nil where it can, and tells it when
@@ -90,12 +119,19 @@ func (s *Server) reopen() error {
 	if err := s.srv.ShutdownJetStream(); err != nil {
 		return fmt.Errorf("%w: %s: close it: %w", ErrStore, s.dataDir, err)
 	}
+	if err := checkBlocks(s.dataDir, stored, before, s.log); err != nil {
+		return err
+	}
 	if err := s.srv.EnableJetStream(&server.JetStreamConfig{
 		StoreDir: s.dataDir, SyncAlways: true, Strict: true, MaxMemory: s.limits.MaxMemory, MaxStore: s.limits.MaxStore,
 	}); err != nil {
 		return fmt.Errorf("%w: %s: open it again: %w; %s", ErrStore, s.dataDir, err, s.said.said())
 	}
-	return s.checkRecovered(s.said, stored, before)
+	if err := s.checkRecovered(s.said, stored, before); err != nil {
+		// Nothing more is stored on what is left.
+		return errors.Join(err, s.srv.ShutdownJetStream())
+	}
+	return nil
 }
 
 // room writes and removes a file of roomBytes.

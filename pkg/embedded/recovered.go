@@ -51,7 +51,8 @@ func (s *Server) checkRecovered(said *bridge, stored []string, before map[string
 	if err := checkHighWater(s.dataDir, before, streams); err != nil {
 		return err
 	}
-	if err := writeHighWater(s.dataDir, marksOf(streams)); err != nil {
+	s.marks = marksOf(streams)
+	if err := writeHighWater(s.dataDir, s.marks); err != nil {
 		return fmt.Errorf("%w: %w", ErrDataDir, err)
 	}
 	return nil

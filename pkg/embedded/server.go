@@ -69,6 +69,8 @@ type Server struct {
 	said     *bridge
 	limits   server.JetStreamConfig // as found at the start
 	stopMend func()
+	// marks are how far the streams had come at the last look, which mend takes.
+	marks map[string]highWater
 
 	mu       sync.Mutex
 	unusable error // why the store cannot be used; nil while it can
@@ -105,6 +107,9 @@ func start(o Options, opts *server.Options, lock *flock.Flock) (*Server, error) 
 	}
 	before, err := readHighWater(o.DataDir)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkBlocks(o.DataDir, stored, before, o.Logger); err != nil {
 		return nil, err
 	}
 	srv, err := server.NewServer(opts)
@@ -270,13 +275,14 @@ func (s *Server) Ready() error {
 	if !s.srv.Running() {
 		return fmt.Errorf("%w: it was shut down", ErrNotReady)
 	}
+	s.mu.Lock()
+	unusable := s.unusable
+	s.mu.Unlock()
+	if unusable != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, unusable)
+	}
 	if !s.srv.JetStreamEnabled() {
 		return fmt.Errorf("%w: its storage in %s is switched off; see its log", ErrNotReady, s.dataDir)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.unusable != nil {
-		return fmt.Errorf("%w: %w", ErrNotReady, s.unusable)
 	}
 	return nil
 }

@@ -1,21 +1,16 @@
 package history_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 
-	"github.com/ledgerline/ledgerline/pkg/embedded"
 	"github.com/ledgerline/ledgerline/pkg/history"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
 )
 
 // The server leaves a damaged message out in silence. A reading of the whole sees
@@ -25,24 +20,9 @@ func TestADamagedMessageIsNotLeftOutInSilence(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := t.TempDir()
-	open := func() (*embedded.Server, *nats.Conn, jetstream.JetStream) {
-		t.Helper()
-		server, err := embedded.Start(embedded.Options{DataDir: dir, Logger: zerolog.Nop()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, err := nats.Connect("", server.InProcess())
-		if err != nil {
-			t.Fatal(err)
-		}
-		js, err := jetstream.New(conn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return server, conn, js
-	}
-	server, conn, js := open()
+	// The embedded server does not start on a damaged message; others do.
+	server := natstest.Start(t)
+	js := server.JetStream(t)
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}, Storage: jetstream.FileStorage}); err != nil {
 		t.Fatal(err)
 	}
@@ -66,31 +46,10 @@ func TestADamagedMessageIsNotLeftOutInSilence(t *testing.T) {
 	if n, err := read(js, "s.a", "s.c"); err != nil || n != 8 {
 		t.Errorf("%d messages of a good store were read: %v", n, err)
 	}
-	conn.Close()
-	if err := server.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	block := filepath.Join(dir, "jetstream", "$G", "streams", "S", "msgs", "1.blk")
-	content, err := os.ReadFile(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := bytes.Index(content, []byte("s.a number 5"))
-	if at < 0 {
-		t.Fatal("the message is not in the block")
-	}
-	content[at] ^= 0xff
-	if err := os.WriteFile(block, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	server, conn, js = open()
-	defer func() {
-		conn.Close()
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	server.Stop()
+	server.Damage(t, "S", []byte("s.a number 5"))
+	server.Restart(t)
+	js = server.JetStream(t)
 	if n, err := read(js, "s.a", "s.c"); !errors.Is(err, history.ErrDamaged) {
 		t.Errorf("%d messages of a damaged store were read: %v", n, err)
 	}

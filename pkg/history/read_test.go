@@ -37,15 +37,23 @@ func fill(t *testing.T, js jetstream.JetStream, n, replicas int) jetstream.Strea
 
 func add(t *testing.T, js jetstream.JetStream, from, to int) {
 	t.Helper()
+	var stored []jetstream.PubAckFuture
 	for i := from; i < to; i++ {
-		if _, err := js.PublishAsync(fmt.Sprintf("s.%d", i%3), fmt.Append(nil, i)); err != nil {
+		// In a cluster not every server knows a new stream at once.
+		ack, err := js.PublishAsync(fmt.Sprintf("s.%d", i%3), fmt.Append(nil, i), jetstream.WithRetryAttempts(40))
+		if err != nil {
 			t.Fatal(err)
 		}
+		stored = append(stored, ack)
 	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-within(t).Done():
-		t.Fatal("the messages are not stored")
+	for _, ack := range stored {
+		select {
+		case <-ack.Ok():
+		case err := <-ack.Err():
+			t.Fatal(err)
+		case <-within(t).Done():
+			t.Fatal("the messages are not stored")
+		}
 	}
 }
 

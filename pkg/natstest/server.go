@@ -1,7 +1,10 @@
 package natstest
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -63,6 +66,25 @@ func (s *Server) Restart(t testing.TB) {
 func (s *Server) Stop() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
+}
+
+// Damage changes a byte of the message with that content, of one stream, while the
+// node is down.
+func (s *Server) Damage(t testing.TB, stream string, message []byte) {
+	t.Helper()
+	block := filepath.Join(s.opts.StoreDir, "jetstream", "$G", "streams", stream, "msgs", "1.blk")
+	content, err := os.ReadFile(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(content, message)
+	if at < 0 {
+		t.Fatalf("%q is not in %s", message, block)
+	}
+	content[at] ^= 0xff
+	if err := os.WriteFile(block, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // URL is where clients connect.

@@ -31,6 +31,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/logtest"
+	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/sink"
@@ -150,9 +151,33 @@ func installIn(t *testing.T, upstream simulator.Config, dir, listen string) *ins
 
 // bounded is a context for one wait; message is what a test says when it is over.
 func (in *installation) bounded(message string) context.Context {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), max(patience, in.patience), errors.New(message))
-	in.t.Cleanup(cancel)
+	// Without a deadline: a request that is under way when a server stops is never
+	// answered, and the client waits for it until the deadline of its context, or for
+	// its own time-out where there is none.
+	ctx, cancel := context.WithCancelCause(context.Background())
+	limit := time.AfterFunc(max(patience, in.patience), func() { cancel(errors.New(message)) })
+	in.t.Cleanup(func() {
+		limit.Stop()
+		cancel(nil)
+	})
 	return ctx
+}
+
+// answered asks NATS until it answers, or ctx ends.
+func answered[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		got, err := ask()
+		if !natsconn.Unanswered(err) {
+			return got, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return got, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
 }
 
 func (in *installation) logger() zerolog.Logger { return in.log.Logger().Level(zerolog.InfoLevel) }
@@ -349,17 +374,19 @@ func (in *installation) publishRaw(contentType string, event []byte) {
 func (in *installation) until(job uuid.UUID, wanted string, is func(*ledgerlinev1.JobState) bool) (state *ledgerlinev1.JobState) {
 	in.t.Helper()
 	ctx := in.bounded("the job is not " + wanted)
-	store, err := jobstate.Open(ctx, in.js)
-	if err != nil {
-		in.t.Fatal(err)
-	}
 	watching, enough := context.WithCancel(ctx)
 	defer enough()
-	err = store.Watch(watching, func(s *ledgerlinev1.JobState, _ time.Time, removed bool) {
-		if !removed && s.GetJobId() == job.String() && is(s) && state == nil {
-			state = s
-			enough()
+	_, err := answered(ctx, func() (none struct{}, err error) {
+		store, err := jobstate.Open(ctx, in.js)
+		if err != nil {
+			return none, err
 		}
+		return none, store.Watch(watching, func(s *ledgerlinev1.JobState, _ time.Time, removed bool) {
+			if !removed && s.GetJobId() == job.String() && is(s) && state == nil {
+				state = s
+				enough()
+			}
+		})
 	})
 	if err != nil || state == nil {
 		in.t.Fatalf("job %s: %v %v", job, err, context.Cause(ctx))
