@@ -2,9 +2,10 @@
 // its own, on free ports, and drives it as an operator and a bad day would: jobs
 // complete, a killed consumer's jobs move, a stop in the middle loses nothing, six
 // consumers take the place of three, Prometheus and Grafana see all of it. With
-// -cluster there are three NATS servers to take away, and -operations upgrades, changes
-// passwords, backs up and restores. It judges by what the simulated Pleo and the sample sink recorded, and takes everything down
-// again however it ends. scripts/compose-test builds the images and runs it.
+// -cluster there are three NATS servers, with signed users and TLS, to take away, and
+// -operations upgrades, changes passwords, backs up and restores. It judges by what the
+// simulated Pleo and the sample sink recorded, and takes everything down again however
+// it ends. scripts/compose-test builds the images and runs it.
 package main
 
 import (

@@ -95,7 +95,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(?m)^oldest job    [1-9]\S*s$`), "oldest job    4s"},
 	{regexp.MustCompile(`sequence \d+`), "sequence 7"},
 	{regexp.MustCompile(`request-Id [0-9a-f-]+`), "request-Id 1f0c9a52"},
-	{regexp.MustCompile(`(?m)^ledgerline \S+ \(go\S+\)$`), "ledgerline v1.0.0 (go1.26)"},
+	{regexp.MustCompile(`(?m)^ledgerline .+ \(go\S+\)$`), "ledgerline v1.0.0 (go1.26)"},
 	{regexp.MustCompile(`"version": "[^"]+"`), `"version": "v1.0.0"`},
 	{regexp.MustCompile(`"go": "[^"]+"`), `"go": "go1.26"`},
 	{regexp.MustCompile(`/\S*/ledgerline\b`), "/usr/local/bin/ledgerline"},

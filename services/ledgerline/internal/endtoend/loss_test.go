@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -631,6 +633,112 @@ func TestTheDiskIsFullWhileJobsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.log.Wait(logevent.NATSStoreReopened)
+	l.complete()
+	if again := l.judge(); again > lossCompanies {
+		t.Errorf("%d items were sent again, at most one a job was in hand", again)
+	}
+	l.empty()
+}
+
+// breakable is a disk of its own that can be made read-only under open files, as the
+// kernel does it when it meets an error, and mended again.
+type breakable struct {
+	t          *testing.T
+	image, dir string
+}
+
+func breakableDisk(t *testing.T) *breakable {
+	t.Helper()
+	d := &breakable{t: t, image: filepath.Join(t.TempDir(), "disk"), dir: filepath.Join(t.TempDir(), "mounted")}
+	const size = 64 << 20
+	err := errors.Join(os.Mkdir(d.dir, 0o700), os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	skip := func(what string, err error) {
+		t.Skipf("NOTE: no disk can be broken here, so a store that becomes read-only is NOT TESTED: %s: %v", what, err)
+	}
+	if err := d.run("mkfs.ext4", "-q", d.image); err != nil {
+		skip("mkfs.ext4", err)
+	}
+	if err := d.mount(); err != nil {
+		skip("mount", err)
+	}
+	t.Cleanup(func() {
+		if err := d.run("umount", d.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := os.Stat(d.trigger()); err != nil {
+		skip("the kernel's trigger", err)
+	}
+	return d
+}
+
+func (d *breakable) run(program string, args ...string) error {
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %v: %w %s", program, args, err, out)
+	}
+	return nil
+}
+
+func (d *breakable) mount() error {
+	return d.run("mount", "-o", "loop,errors=remount-ro", d.image, d.dir)
+}
+
+// trigger is the file by which the kernel is told to meet an error.
+func (d *breakable) trigger() string {
+	d.t.Helper()
+	device, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.dir).Output()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(device))), "trigger_fs_error")
+}
+
+func (d *breakable) breakIt() {
+	d.t.Helper()
+	if err := os.WriteFile(d.trigger(), []byte("a test"), 0); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// mend mounts the disk again once nobody has it open.
+func (d *breakable) mend() {
+	d.t.Helper()
+	if err := d.run("umount", d.dir); err != nil {
+		d.t.Fatal(err)
+	}
+	// 1: errors were corrected.
+	var exit *exec.ExitError
+	if err := d.run("fsck.ext4", "-p", "-f", d.image); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		d.t.Fatal(err)
+	}
+	if err := d.mount(); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// The disk becomes read-only while jobs run: that is told, nothing that was not stored
+// is gone on from, and when the disk is mended and the server started again every job
+// ends, with at most the item in hand of each sent again.
+func TestTheStoreBecomesReadOnlyWhileJobsRun(t *testing.T) {
+	t.Parallel()
+	disk := breakableDisk(t)
+	l := losingIn(t, 190, filepath.Join(disk.dir, "store"))
+	l.midway()
+	disk.breakIt()
+	l.log.Wait(logevent.NATSStoreUnusable)
+	if err := l.server.Ready(); !errors.Is(err, embedded.ErrNotReady) {
+		t.Errorf("the server is ready: %v", err)
+	}
+	// It cannot write down how far it had come.
+	if err := l.server.Close(); !errors.Is(err, embedded.ErrDataDir) && !errors.Is(err, syscall.EROFS) {
+		t.Errorf("the server's end: %v", err)
+	}
+	disk.mend()
+	l.up()
 	l.complete()
 	if again := l.judge(); again > lossCompanies {
 		t.Errorf("%d items were sent again, at most one a job was in hand", again)
