@@ -54,27 +54,30 @@ const (
 // damage is a part of a message file that holds no sound record.
 type damage struct {
 	stream, file string
-	from, to     int64 // bytes of the file
-	// after is the sequence of the last sound record before it, 0 for none in the file.
+	number       uint64 // of the file
+	from, to     int64  // bytes of it
+	// after is the highest sequence before it in the stream, 0 for none.
 	after uint64
-	// last is set where nothing sound follows in the file.
-	last bool
+	// end is set where no message follows in the stream.
+	end bool
+	// last is the sequence that the stream had come to, as far as it is known.
+	last uint64
 }
 
 func (d damage) String() string {
 	return fmt.Sprintf("stream %s is damaged after message %d (%s, bytes %d to %d)", d.stream, d.after, d.file, d.from, d.to)
 }
 
-// checkBlocks looks at every message that the store in dir holds. Where one is damaged
-// it is refused, as long as the store has a record of how far it had come: whoever
-// removes that goes on without the damaged messages, and only without those.
-func checkBlocks(dir string, streams []string, before map[string]highWater, log zerolog.Logger) error {
-	if err := checkCutOff(dir, before); err != nil {
+// checkBlocks looks at every message that the store in dir holds, before a server opens
+// it. What is damaged is refused, and nothing changed, or taken out where a person has
+// accepted its loss.
+func checkBlocks(dir string, streams []string, before map[string]highWater, accepted bool, log zerolog.Logger) error {
+	if err := checkCutOff(dir, before, accepted); err != nil {
 		return err
 	}
 	var found []damage
 	for _, stream := range streams {
-		in, err := damagedIn(dir, stream, before[stream])
+		in, err := damagedIn(dir, stream, before[stream], accepted)
 		if err != nil {
 			return err
 		}
@@ -83,30 +86,85 @@ func checkBlocks(dir string, streams []string, before map[string]highWater, log 
 	if len(found) == 0 {
 		return nil
 	}
-	if before != nil {
+	if !accepted {
 		more := ""
 		if len(found) > 1 {
 			more = fmt.Sprintf(", and %d more places", len(found)-1)
 		}
-		return fmt.Errorf("%w: %s: %w: %s%s: restore a backup, or remove %s to go on without what is damaged",
-			ErrStore, dir, errLost, found[0], more, filepath.Join(dir, highWaterFileName))
+		return fmt.Errorf("%w: %s: %w: %s%s: %s", ErrStore, dir, errLost, found[0], more, wayOut(dir))
 	}
+	kept := map[string]string{}
 	for _, d := range found {
-		kept, err := d.takeOut(dir)
-		if err != nil {
+		if kept[d.file] == "" {
+			to, err := keep(dir, d)
+			if err != nil {
+				return fmt.Errorf("%w: keep %s as it is: %w", ErrStore, d.file, err)
+			}
+			kept[d.file] = to
+		}
+		if err := d.takeOut(); err != nil {
 			return fmt.Errorf("%w: take out what is damaged: %s: %w", ErrStore, d, err)
 		}
-		log.Error().Str("stream", d.stream).Uint64("after_message", d.after).Str("kept", kept).Msg(logevent.NATSDamageTakenOut)
+		log.Error().Str("stream", d.stream).Uint64("after_message", d.after).Str("kept", kept[d.file]).Msg(logevent.NATSDamageTakenOut)
 	}
 	return nil
 }
 
-// damagedIn looks at the files of one stream. The end of the last one is left to the
-// server where the stream had not come as far: a power cut tears what was not
-// acknowledged there.
-func damagedIn(dir, stream string, mark highWater) ([]damage, error) {
+// damagedIn looks at the files of one stream. The end of it is left to the server where
+// nothing that was acknowledged can have been there: a power cut tears what is written
+// at that moment.
+func damagedIn(dir, stream string, mark highWater, accepted bool) ([]damage, error) {
 	of := filepath.Join(dir, storeDirName, server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream)
 	folder := filepath.Join(of, "msgs")
+	numbers, err := blockNumbers(folder)
+	if err != nil {
+		return nil, err
+	}
+	if !mark.Created.Equal(created(of)) {
+		mark = highWater{} // of another stream of that name
+	}
+	var (
+		found []damage
+		last  uint64 // sequence
+	)
+	for _, n := range numbers {
+		file := filepath.Join(folder, strconv.FormatUint(n, 10)+blockSuffix)
+		content, err := os.ReadFile(file) // a few MB
+		if err != nil {
+			return nil, fmt.Errorf("%w: read %s: %w", ErrDataDir, file, err)
+		}
+		var message bool
+		in, err := damagedRecords(content, stream, n, &last, &message)
+		if err != nil {
+			return nil, fmt.Errorf("%w: read %s: %w", ErrStore, file, err)
+		}
+		for i := range found {
+			found[i].end = found[i].end && !message
+		}
+		for _, d := range in {
+			d.stream, d.file, d.number = stream, file, n
+			found = append(found, d)
+		}
+	}
+	sound := slices.IndexFunc(found, func(d damage) bool {
+		return d.end && !accepted && !mark.Closed && d.after >= mark.LastSeq
+	})
+	if sound >= 0 {
+		found = found[:sound]
+	}
+	var taken []damage
+	for _, d := range found {
+		if n := len(taken); n > 0 && taken[n-1].end && taken[n-1].file == d.file {
+			continue // the file is cut off before it
+		}
+		d.last = max(last, mark.LastSeq)
+		taken = append(taken, d)
+	}
+	return taken, nil
+}
+
+// blockNumbers are the numbers of the message files in a folder, in order.
+func blockNumbers(folder string) (numbers []uint64, err error) {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -114,7 +172,6 @@ func damagedIn(dir, stream string, mark highWater) ([]damage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: read %s: %w", ErrDataDir, folder, err)
 	}
-	var numbers []uint64
 	for _, entry := range entries {
 		name, isBlock := strings.CutSuffix(entry.Name(), blockSuffix)
 		if n, err := strconv.ParseUint(name, 10, 32); isBlock && err == nil {
@@ -122,26 +179,7 @@ func damagedIn(dir, stream string, mark highWater) ([]damage, error) {
 		}
 	}
 	slices.Sort(numbers)
-	var found []damage
-	for i, n := range numbers {
-		file := filepath.Join(folder, strconv.FormatUint(n, 10)+blockSuffix)
-		content, err := os.ReadFile(file) // a few MB
-		if err != nil {
-			return nil, fmt.Errorf("%w: read %s: %w", ErrDataDir, file, err)
-		}
-		in, err := damagedRecords(content, stream, n)
-		if err != nil {
-			return nil, fmt.Errorf("%w: read %s: %w", ErrStore, file, err)
-		}
-		for _, d := range in {
-			if d.last && i == len(numbers)-1 && (d.after >= mark.LastSeq || !mark.Created.Equal(created(of))) {
-				break
-			}
-			d.stream, d.file = stream, file
-			found = append(found, d)
-		}
-	}
-	return found, nil
+	return numbers, nil
 }
 
 // created is when a stream was made, as its description says; zero where it says
@@ -160,8 +198,9 @@ func created(folder string) time.Time {
 	return description.Created
 }
 
-// damagedRecords are the parts of a file without a sound record.
-func damagedRecords(content []byte, stream string, number uint64) (found []damage, err error) {
+// damagedRecords are the parts of a file without a sound record. last is the highest
+// sequence that the stream has, message is set where the file has a message.
+func damagedRecords(content []byte, stream string, number uint64, last *uint64, message *bool) (found []damage, err error) {
 	if bytes.HasPrefix(content, []byte(compressed)) {
 		return nil, nil
 	}
@@ -169,10 +208,15 @@ func damagedRecords(content []byte, stream string, number uint64) (found []damag
 	if err != nil {
 		return nil, err
 	}
-	var last uint64
 	for at := 0; at < len(content); {
 		if length, sequence, sound := record(content[at:], sum); sound {
-			last = max(last, sequence&^(noMessage|tombstone))
+			*last = max(*last, sequence&^(noMessage|tombstone))
+			if sequence&tombstone == 0 {
+				*message = true
+				for i := range found {
+					found[i].end = false
+				}
+			}
 			at += length
 			continue
 		}
@@ -182,7 +226,7 @@ func damagedRecords(content []byte, stream string, number uint64) (found []damag
 				break
 			}
 		}
-		found = append(found, damage{from: int64(from), to: int64(at), after: last, last: at == len(content)})
+		found = append(found, damage{from: int64(from), to: int64(at), after: *last, end: true})
 	}
 	return found, nil
 }
@@ -205,9 +249,12 @@ func record(content []byte, sum hash.Hash) (length int, sequence uint64, sound b
 	if rest > len(data) || whole&withHeaders != 0 && !headers(data[subject:]) {
 		return 0, 0, false
 	}
+	if subject > 0 && !server.IsValidSubject(string(data[:subject])) {
+		return 0, 0, false // its length is not in the hash
+	}
 	sum.Reset()
 	for _, part := range [][]byte{content[4 : recordHead-2], data[:subject], data[rest:]} {
-		sum.Write(part) //nolint:errcheck // hash.Hash: it never returns an error
+		sum.Write(part)
 	}
 	return length, binary.LittleEndian.Uint64(content[4:]), bytes.Equal(sum.Sum(nil), content[length-recordHash:length])
 }
@@ -220,7 +267,7 @@ func headers(data []byte) bool {
 		return false
 	}
 	end := bytes.Index(data[4:], []byte("\r\n\r\n"))
-	return end >= 0 && uint64(end+4) == length
+	return end < 0 || uint64(end+4) == length
 }
 
 // blockHash is the hash of the records of a stream's file.
@@ -229,63 +276,73 @@ func blockHash(stream string, number uint64) (hash.Hash, error) {
 	return highwayhash.New64(key[:])
 }
 
-// takeOut writes a record without a message over the damage, as the server does over
-// what it erases, and has the server read the file anew. The file as it was is kept in
-// the data directory, at the path that it returns.
-func (d damage) takeOut(dir string) (kept string, err error) {
+// keep copies a file as it is into the data directory, and returns the copy's path.
+func keep(dir string, d damage) (string, error) {
+	folder := filepath.Join(dir, keptDir)
+	if err := os.MkdirAll(folder, dirPerm); err != nil {
+		return "", err
+	}
 	content, err := os.ReadFile(d.file)
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, keptDir), dirPerm); err != nil {
-		return "", err
-	}
-	name := strings.TrimSuffix(filepath.Base(d.file), blockSuffix)
-	kept = filepath.Join(dir, keptDir, fmt.Sprintf("%s-%s-%s%s", d.stream, name, time.Now().UTC().Format("20060102T150405.000000000"), blockSuffix))
-	if err := writeSynced(kept, content); err != nil {
-		return "", err
-	}
-	number, err := strconv.ParseUint(name, 10, 32)
-	if err != nil {
-		return "", err
-	}
-	if err := d.overwrite(number); err != nil {
-		return "", err
-	}
-	if err := os.Remove(filepath.Join(filepath.Dir(d.file), indexFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	return kept, nil
+	kept := filepath.Join(folder, fmt.Sprintf("%s-%d-%s%s", d.stream, d.number, time.Now().UTC().Format("20060102T150405.000000000"), blockSuffix))
+	return kept, writeSynced(kept, content)
 }
 
-func (d damage) overwrite(number uint64) (err error) {
+// takeOut writes a record without a message over the damage, as the server does over
+// what it erases. At the end of a stream that record has the sequence that the stream
+// had come to, so that none is given twice. The server reads the files anew then.
+func (d damage) takeOut() (err error) {
+	folder := filepath.Dir(d.file)
+	if err := os.Remove(filepath.Join(folder, indexFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := syncDir(folder); err != nil {
+		return err
+	}
 	file, err := os.OpenFile(d.file, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	if d.to-d.from < leastRecord {
-		// Only at the end of a file: between two records there was one.
+	length, sequence := d.to-d.from, uint64(0)
+	if d.end {
 		if err := file.Truncate(d.from); err != nil {
 			return err
 		}
-		return file.Sync()
+		length, sequence = leastRecord, d.last
 	}
-	sum, err := blockHash(d.stream, number)
+	sum, err := blockHash(d.stream, d.number)
 	if err != nil {
 		return err
 	}
-	empty := make([]byte, d.to-d.from)
-	binary.LittleEndian.PutUint32(empty, uint32(len(empty)))
-	binary.LittleEndian.PutUint64(empty[4:], noMessage)
-	data := empty[:len(empty)-recordHash]
-	sum.Write(data[4 : recordHead-2]) //nolint:errcheck // hash.Hash: it never returns an error
-	sum.Write(data[recordHead:])      //nolint:errcheck // the same
-	copy(empty[len(data):], sum.Sum(nil))
-	if _, err := file.WriteAt(empty, d.from); err != nil {
+	if _, err := file.WriteAt(emptyRecord(int(length), sequence, sum), d.from); err != nil {
 		return err
 	}
 	return file.Sync()
+}
+
+// emptyRecord is a record without a message.
+func emptyRecord(length int, sequence uint64, sum hash.Hash) []byte {
+	empty := make([]byte, length)
+	binary.LittleEndian.PutUint32(empty, uint32(length))
+	binary.LittleEndian.PutUint64(empty[4:], sequence|noMessage)
+	data := empty[:length-recordHash]
+	sum.Reset()
+	sum.Write(data[4 : recordHead-2])
+	sum.Write(data[recordHead:])
+	copy(empty[len(data):], sum.Sum(nil))
+	return empty
+}
+
+// syncDir makes what was done to a folder's names last.
+func syncDir(folder string) error {
+	f, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // writeSynced writes a file that was not there, and syncs it.

@@ -54,7 +54,7 @@ func BenchmarkLookAtTheMessages(b *testing.B) {
 	b.Run("look", func(b *testing.B) {
 		b.SetBytes(bytes)
 		for b.Loop() {
-			if found, err := damagedIn(dir, "S", highWater{}); err != nil || len(found) > 0 {
+			if found, err := damagedIn(dir, "S", highWater{}, false); err != nil || len(found) > 0 {
 				b.Fatalf("%v %v", found, err)
 			}
 		}

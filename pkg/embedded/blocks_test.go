@@ -22,17 +22,26 @@ import (
 )
 
 const (
-	// blockMessages lie in the file of blockStore, on three subjects in turn, the
-	// first of each with headers; one was deleted.
+	// blockMessages lie in blockStore, on three subjects in turn, the first of each with
+	// headers; one was deleted.
 	blockMessages = 12
 	blockDeleted  = 4
 )
 
-// blockStore is a data directory with one file of messages that was closed well.
-func blockStore(t *testing.T) (dir, block string, content []byte, records []int) {
+// blocks is a data directory with a stream that was closed well.
+type blocks struct {
+	dir     string
+	file    string // of the messages
+	content []byte
+	records []int // where they begin
+}
+
+// blockStore has one file of messages, with the deletion behind the last where deleted
+// is set.
+func blockStore(t *testing.T, deleted bool) *blocks {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "store")
-	s := start(t, embedded.Options{DataDir: dir})
+	b := &blocks{dir: filepath.Join(t.TempDir(), "store")}
+	s := start(t, embedded.Options{DataDir: b.dir})
 	js := streamsOf(t, s)
 	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: streamName, Subjects: []string{"test.>"}, Storage: jetstream.FileStorage,
@@ -41,6 +50,11 @@ func blockStore(t *testing.T) (dir, block string, content []byte, records []int)
 		t.Fatal(err)
 	}
 	for n := range blockMessages {
+		if n == blockMessages-1 && !deleted {
+			if err := stream.DeleteMsg(t.Context(), blockDeleted); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var options []jetstream.PublishOpt
 		if n < 3 {
 			options = append(options, jetstream.WithMsgID(fmt.Sprint("message ", n)))
@@ -49,20 +63,43 @@ func blockStore(t *testing.T) (dir, block string, content []byte, records []int)
 			t.Fatal(err)
 		}
 	}
-	if err := stream.DeleteMsg(t.Context(), blockDeleted); err != nil {
-		t.Fatal(err)
+	if deleted {
+		if err := stream.DeleteMsg(t.Context(), blockDeleted); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	block = filepath.Join(dir, "jetstream", "$G", "streams", streamName, "msgs", "1.blk")
-	if content, err = os.ReadFile(block); err != nil {
+	b.read(t)
+	return b
+}
+
+func (b *blocks) read(t *testing.T) {
+	t.Helper()
+	b.file = filepath.Join(b.dir, "jetstream", "$G", "streams", streamName, "msgs", "1.blk")
+	var err error
+	if b.content, err = os.ReadFile(b.file); err != nil {
 		t.Fatal(err)
 	}
-	for at := 0; at < len(content); at += int(binary.LittleEndian.Uint32(content[at:]) &^ (1 << 31)) {
-		records = append(records, at)
+	for at := 0; at < len(b.content); at += int(binary.LittleEndian.Uint32(b.content[at:]) &^ (1 << 31)) {
+		b.records = append(b.records, at)
 	}
-	return dir, block, content, records
+}
+
+// crashed makes a store one whose server did not end well.
+func crashed(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "ledgerline-high-water.json")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := bytes.ReplaceAll(content, []byte(`,"closed":true`), nil)
+	if bytes.Equal(open, content) {
+		t.Fatalf("%s", content)
+	}
+	write(t, path, string(open))
 }
 
 func blockPayload(sequence uint64) []byte {
@@ -103,12 +140,11 @@ func copied(t *testing.T, dir, block string, content []byte) (to, changed string
 	return to, changed
 }
 
-// goesOnWithout removes the record of how far the store had come, as the refusal says,
-// and insists that every message is there but the one of that sequence (0 for none),
+// goesOnWithout accepts the loss, as the refusal says, and insists that every message is there but the one of that sequence (0 for none),
 // as it was, and that the next one is stored behind them.
 func goesOnWithout(t *testing.T, dir string, without uint64, log zerolog.Logger) {
 	t.Helper()
-	remove(t, filepath.Join(dir, "ledgerline-high-water.json"))
+	write(t, filepath.Join(dir, "ledgerline-accept-loss"), "")
 	s, err := embedded.Start(embedded.Options{DataDir: dir, Logger: log})
 	if err != nil {
 		t.Fatal(err)
@@ -146,35 +182,47 @@ func goesOnWithout(t *testing.T, dir string, without uint64, log zerolog.Logger)
 	}
 }
 
-// Whatever byte of a message is damaged: the server does not start, nothing of the
-// store is changed, and who agrees loses that message and no other. Started on such a
-// file, NATS cuts off all that follows, now or when somebody reads it, or uses up the
-// memory.
+// Whatever bit of a message is damaged: the server does not start, nothing of the store
+// is changed, and who accepts the loss loses that message and no other. Started on such
+// a file, NATS cuts off all that follows, now or when somebody reads it, or uses up the
+// memory. (Of a message without headers the length of the subject is in no hash: where
+// another length makes a subject too, it stands for another message.)
 func TestADamagedMessageIsRefusedAndNoOtherIsLost(t *testing.T) {
 	t.Parallel()
-	dir, block, content, records := blockStore(t)
-	for _, of := range []int{1, 6} { // with headers and without
-		t.Run(fmt.Sprint("message ", of+1), func(t *testing.T) {
+	b := blockStore(t, false)
+	// The deletion stands before the last message.
+	for name, of := range map[string]int{"with headers": 1, "without": 6, "last": blockMessages} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for at := records[of]; at < records[of+1]; at++ {
-				damaged := bytes.Clone(content)
-				damaged[at] ^= 0xff
-				store, file := copied(t, dir, block, damaged)
+			from, to, sequence := b.records[of], len(b.content), uint64(of+1)
+			if of < blockMessages {
+				to = b.records[of+1]
+			} else {
+				sequence = blockMessages
+			}
+			for at := from; at < to; at++ {
+				bit := byte(1) << (at % 8)
+				if at == from+20 {
+					bit = 0x80 // the subject becomes longer than the message
+				}
+				damaged := bytes.Clone(b.content)
+				damaged[at] ^= bit
+				store, file := copied(t, b.dir, b.file, damaged)
 				before := tree(t, store)
 				for range 2 { // refused again, not only once
 					_, err := embedded.Start(embedded.Options{DataDir: store, Logger: zerolog.Nop()})
-					if !errors.Is(err, embedded.ErrStore) || !strings.Contains(err.Error(), fmt.Sprintf("stream %s is damaged after message %d", streamName, of)) {
-						t.Fatalf("byte %d: %v", at-records[of], err)
+					if !errors.Is(err, embedded.ErrStore) || !strings.Contains(err.Error(), fmt.Sprintf("stream %s is damaged after message %d", streamName, sequence-1)) {
+						t.Fatalf("byte %d: %v", at-from, err)
 					}
 				}
 				if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, damaged) || tree(t, store) != before {
-					t.Fatalf("byte %d: the refusal changed the store: %v", at-records[of], err)
+					t.Fatalf("byte %d: the refusal changed the store: %v", at-from, err)
 				}
 				logs := logtest.New(t)
-				goesOnWithout(t, store, uint64(of+1), logs.Logger())
+				goesOnWithout(t, store, sequence, logs.Logger())
 				logs.Wait(logevent.NATSDamageTakenOut)
 				if t.Failed() {
-					t.Fatalf("at byte %d", at-records[of])
+					t.Fatalf("at byte %d", at-from)
 				}
 				kept, err := filepath.Glob(filepath.Join(store, "ledgerline-damaged", "*.blk"))
 				if err != nil || len(kept) != 1 {
@@ -183,67 +231,67 @@ func TestADamagedMessageIsRefusedAndNoOtherIsLost(t *testing.T) {
 				if was, err := os.ReadFile(kept[0]); err != nil || !bytes.Equal(was, damaged) {
 					t.Errorf("the file that is kept is another: %v", err)
 				}
+				// It was accepted once, not for ever.
+				if _, err := os.Stat(filepath.Join(store, "ledgerline-accept-loss")); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("the loss stays accepted: %v", err)
+				}
 			}
 		})
 	}
 }
 
-// The first message, the last one, the mark of a deletion.
-func TestADamageAtTheEndsOfAFile(t *testing.T) {
+func TestDamageAtTheEndsOfAFile(t *testing.T) {
 	t.Parallel()
-	dir, block, content, records := blockStore(t)
-	for name, at := range map[string]int{
-		"first":     records[0] + 2,
-		"last":      records[blockMessages-1] + 5,
-		"deletion":  len(content) - 3,
-		"many":      0,
-		"cut short": 0,
+	b := blockStore(t, true)
+	for name, harm := range map[string]func(content []byte) []byte{
+		"first message": func(c []byte) []byte { c[b.records[0]+2] ^= 0xff; return c },
+		"last message":  func(c []byte) []byte { c[b.records[blockMessages-1]+5] ^= 0xff; return c },
+		"a deletion":    func(c []byte) []byte { c[len(c)-3] ^= 0xff; return c },
+		"many":          func(c []byte) []byte { clear(c[b.records[3]+7 : b.records[5]+9]); return c },
+		"cut short":     func(c []byte) []byte { return c[:b.records[8]+11] },
+		"two":           func(c []byte) []byte { c[b.records[2]+5] ^= 1; c[b.records[blockMessages-1]+5] ^= 1; return c },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			damaged := bytes.Clone(content)
-			switch name {
-			case "many":
-				clear(damaged[records[3]+7 : records[5]+9])
-			case "cut short":
-				damaged = damaged[:records[8]+11]
-			default:
-				damaged[at] ^= 0xff
-			}
-			store, file := copied(t, dir, block, damaged)
-			s, err := embedded.Start(embedded.Options{DataDir: store, Logger: zerolog.Nop()})
-			// The mark of a deletion stands behind the last message.
-			if name == "deletion" {
-				if err != nil {
-					t.Fatalf("nothing that was stored is damaged: %v", err)
-				}
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-				return
-			}
-			if !errors.Is(err, embedded.ErrStore) || !strings.Contains(err.Error(), streamName) {
+			damaged := harm(bytes.Clone(b.content))
+			store, file := copied(t, b.dir, b.file, damaged)
+			_, err := embedded.Start(embedded.Options{DataDir: store, Logger: zerolog.Nop()})
+			if !errors.Is(err, embedded.ErrStore) || !strings.Contains(err.Error(), "stream "+streamName+" is damaged after message") {
 				t.Fatal(err)
 			}
 			if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, damaged) {
 				t.Errorf("the refusal changed the file: %v", err)
+			}
+			// No sequence is given twice, whatever was lost.
+			write(t, filepath.Join(store, "ledgerline-accept-loss"), "")
+			s := start(t, embedded.Options{DataDir: store, Logger: zerolog.Nop()})
+			ack, err := streamsOf(t, s).Publish(t.Context(), "test.0", []byte("more"))
+			if err != nil || ack.Sequence != blockMessages+1 {
+				t.Errorf("the next message: %+v, %v", ack, err)
 			}
 		})
 	}
 }
 
 // What a power cut tears at the end of the last file was not acknowledged: the server
-// goes on before it.
+// goes on before it. After an orderly end nothing can be torn.
 func TestATornEndIsNoDamage(t *testing.T) {
 	t.Parallel()
-	dir, block, content, records := blockStore(t)
-	for name, torn := range map[string][]byte{
-		"half a record": content[records[1] : records[2]-10],
-		"zeros":         make([]byte, 300),
+	b := blockStore(t, false)
+	half := b.content[b.records[1] : b.records[2]-10]
+	for name, tear := range map[string]func(t *testing.T, file string){
+		"half a message":          func(t *testing.T, file string) { write(t, file, string(b.content)+string(half)) },
+		"zeros":                   func(t *testing.T, file string) { write(t, file, string(b.content)+string(make([]byte, 300))) },
+		"the first of a new file": func(t *testing.T, file string) { write(t, filepath.Join(filepath.Dir(file), "2.blk"), string(half)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, _ := copied(t, dir, block, append(bytes.Clone(content), torn...))
+			store, file := copied(t, b.dir, b.file, b.content)
+			tear(t, file)
+			if _, err := embedded.Start(embedded.Options{DataDir: store, Logger: zerolog.Nop()}); !errors.Is(err, embedded.ErrStore) {
+				t.Errorf("after an orderly end: %v", err)
+			}
+			crashed(t, store)
 			s, err := embedded.Start(embedded.Options{DataDir: store, Logger: zerolog.Nop()})
 			if err != nil {
 				t.Fatal(err)
@@ -257,19 +305,74 @@ func TestATornEndIsNoDamage(t *testing.T) {
 }
 
 // A damage that the server meets while it runs, in a file that it reads again, makes it
-// cut the stream off there. That is seen and told, nothing more is stored on what is
-// left, and it goes on when a person has agreed.
+// cut the stream off there: what was the end of the stream, or the rest of a file. That
+// is seen and told, nothing more is stored on what is left, and it goes on when a
+// person has accepted it.
 func TestAStreamThatIsCutOffUnderTheServerIsToldAndRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		files int
+		told  string
+	}{
+		"the last file":     {1, "had 12 messages and was cut off after message 5"},
+		"one of many files": {3, "was cut off in "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			b := blockStore(t, true)
+			if c.files > 1 {
+				b = manyFiles(t, c.files)
+			}
+			logs := logtest.New(t)
+			s := start(t, embedded.Options{DataDir: b.dir, Logger: logs.Logger()})
+			damaged := bytes.Clone(b.content)
+			damaged[b.records[5]] ^= 0xff
+			write(t, b.file, string(damaged))
+			js := streamsOf(t, s)
+			stream, err := js.Stream(ctx, streamName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.GetMsg(ctx, 6); err == nil {
+				t.Fatal("the damaged message is read")
+			}
+			logs.Wait(logevent.NATSStoreUnusable)
+			err = s.Ready()
+			if !errors.Is(err, embedded.ErrNotReady) || !strings.Contains(err.Error(), c.told) {
+				t.Errorf("ready: %v", err)
+			}
+			if _, err := js.Publish(ctx, "test.0", []byte("more")); err == nil {
+				t.Error("a message is stored on what is left")
+			}
+			// Neither does another server begin on it.
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := embedded.Start(embedded.Options{DataDir: b.dir, Logger: zerolog.Nop()}); !errors.Is(err, embedded.ErrStore) || !strings.Contains(err.Error(), c.told) {
+				t.Errorf("another start: %v", err)
+			}
+			write(t, filepath.Join(b.dir, "ledgerline-accept-loss"), "")
+			s = start(t, embedded.Options{DataDir: b.dir, Logger: logs.Logger()})
+			if _, err := streamsOf(t, s).Publish(ctx, "test.0", []byte("more")); err != nil {
+				t.Errorf("a message after that: %v", err)
+			}
+		})
+	}
+}
+
+// The person may accept the loss while the server runs.
+func TestALossIsAcceptedUnderTheServer(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir, block, content, records := blockStore(t)
+	b := blockStore(t, true)
 	logs := logtest.New(t)
-	s := start(t, embedded.Options{DataDir: dir, Logger: logs.Logger()})
-	// It has read the end of the file only, and reads the rest with this message.
-	damaged := bytes.Clone(content)
-	damaged[records[5]] ^= 0xff
-	write(t, block, string(damaged))
+	s := start(t, embedded.Options{DataDir: b.dir, Logger: logs.Logger()})
+	damaged := bytes.Clone(b.content)
+	damaged[b.records[5]] ^= 0xff
+	write(t, b.file, string(damaged))
 	js := streamsOf(t, s)
 	stream, err := js.Stream(ctx, streamName)
 	if err != nil {
@@ -279,16 +382,39 @@ func TestAStreamThatIsCutOffUnderTheServerIsToldAndRefused(t *testing.T) {
 		t.Fatal("the damaged message is read")
 	}
 	logs.Wait(logevent.NATSStoreUnusable)
-	err = s.Ready()
-	if !errors.Is(err, embedded.ErrNotReady) || !strings.Contains(err.Error(), "ends at message 5 and had 12 before") {
-		t.Errorf("ready: %v", err)
-	}
-	if _, err := js.Publish(ctx, "test.0", []byte("more")); err == nil {
-		t.Error("a message is stored on what is left")
-	}
-	remove(t, filepath.Join(dir, "ledgerline-high-water.json"))
+	write(t, filepath.Join(b.dir, "ledgerline-accept-loss"), "")
 	logs.Wait(logevent.NATSStoreReopened)
-	if ack, err := js.Publish(ctx, "test.0", []byte("more")); err != nil || ack.Sequence != blockMessages+1 {
-		t.Errorf("a message after that: %+v, %v", ack, err)
+	if _, err := js.Publish(ctx, "test.0", []byte("more")); err != nil {
+		t.Errorf("a message after that: %v", err)
 	}
+}
+
+// manyFiles is a store with so many files of messages; its first is the one to harm.
+func manyFiles(t *testing.T, files int) *blocks {
+	t.Helper()
+	b := &blocks{dir: filepath.Join(t.TempDir(), "store")}
+	s := start(t, embedded.Options{DataDir: b.dir})
+	js := streamsOf(t, s)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: streamName, Subjects: []string{"test.>"}, Storage: jetstream.FileStorage, MaxBytes: 120_000, // makes files of 32 KB
+	}); err != nil {
+		t.Fatal(err)
+	}
+	last := filepath.Join(b.dir, "jetstream", "$G", "streams", streamName, "msgs", fmt.Sprint(files, ".blk"))
+	for n := 0; ; n++ {
+		if _, err := js.Publish(t.Context(), "test.0", make([]byte, 2_000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(last); err == nil {
+			break
+		}
+		if n > 50 {
+			t.Fatal("the messages lie in one file: ", tree(t, filepath.Dir(last)))
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.read(t)
+	return b
 }

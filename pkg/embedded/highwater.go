@@ -18,6 +18,10 @@ const (
 	// last start and the last orderly end.
 	highWaterFileName = "ledgerline-high-water.json"
 
+	// acceptFileName is what a person creates to go on without what is lost. It says so
+	// for the next start only.
+	acceptFileName = "ledgerline-accept-loss"
+
 	// maxHighWaterBytes bounds that file: a hundred bytes a stream.
 	maxHighWaterBytes = 1 << 20
 )
@@ -27,10 +31,11 @@ const (
 type highWater struct {
 	Created time.Time `json:"created"`
 	LastSeq uint64    `json:"lastSeq"`
-	// CutOff is set where the server was seen to cut the stream off after message Left.
-	// It may remember the last sequence all the same.
-	CutOff bool   `json:"cutOff,omitempty"`
-	Left   uint64 `json:"left,omitempty"`
+	// CutOff says where a running server was seen to cut the stream off, empty where it
+	// was not. The server may remember the last sequence all the same.
+	CutOff string `json:"cutOff,omitempty"`
+	// Closed is set by an orderly end: nothing was being written.
+	Closed bool `json:"closed,omitempty"`
 }
 
 // past tells whether the same stream had come further than it is now.
@@ -88,20 +93,40 @@ func writeHighWater(dir string, marks map[string]highWater) (err error) {
 	return nil
 }
 
-// checkCutOff refuses a store of which a stream was cut off under a server.
-func checkCutOff(dir string, before map[string]highWater) error {
-	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if mark := before[name]; mark.CutOff {
-			return endsEarly(dir, name, mark.Left, mark.LastSeq)
-		}
+// hasAccepted tells whether a person has accepted the loss of what is damaged or gone.
+func hasAccepted(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, acceptFileName))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: look for %s: %w", ErrDataDir, acceptFileName, err)
+	}
+	return true, nil
+}
+
+// forgetAccepted takes that back: it was said of what is lost now.
+func forgetAccepted(dir string) error {
+	err := os.Remove(filepath.Join(dir, acceptFileName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: remove %s: %w", ErrDataDir, acceptFileName, err)
 	}
 	return nil
 }
 
-func endsEarly(dir, stream string, now, before uint64) error {
-	return fmt.Errorf("%w: %s: %w: stream %s ends at message %d and had %d before: its files are damaged; "+
-		"restore a backup, or remove %s to go on without the lost messages",
-		ErrStore, dir, errLost, stream, now, before, filepath.Join(dir, highWaterFileName))
+func wayOut(dir string) string {
+	return fmt.Sprintf("restore a backup, or create the file %s to go on without what is lost", filepath.Join(dir, acceptFileName))
+}
+
+// checkCutOff refuses a store of which a stream was cut off under a server.
+func checkCutOff(dir string, before map[string]highWater, accepted bool) error {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if mark := before[name]; mark.CutOff != "" && !accepted {
+			return fmt.Errorf("%w: %s: %w: stream %s had %d messages and was cut off %s: its files are damaged; %s",
+				ErrStore, dir, errLost, name, mark.LastSeq, mark.CutOff, wayOut(dir))
+		}
+	}
+	return nil
 }
 
 // checkHighWater refuses a stream that ends before where it had ended once. The
@@ -115,14 +140,15 @@ func checkHighWater(dir string, before map[string]highWater, streams []server.St
 		mark := before[name]
 		there := slices.ContainsFunc(streams, func(d server.StreamDetail) bool { return d.Name == name })
 		if !there && mark.LastSeq > 0 {
-			return fmt.Errorf("%w: %s: %w: stream %s is gone and had come to message %d: restore a backup, or remove %s to go on without it",
-				ErrStore, dir, errLost, name, mark.LastSeq, filepath.Join(dir, highWaterFileName))
+			return fmt.Errorf("%w: %s: %w: stream %s is gone and had come to message %d; %s",
+				ErrStore, dir, errLost, name, mark.LastSeq, wayOut(dir))
 		}
 	}
 	for _, stream := range streams {
 		mark := before[stream.Name]
 		if mark.past(highWater{Created: stream.Created, LastSeq: stream.State.LastSeq}) {
-			return endsEarly(dir, stream.Name, stream.State.LastSeq, mark.LastSeq)
+			return fmt.Errorf("%w: %s: %w: stream %s ends at message %d and had %d before: its files are damaged; %s",
+				ErrStore, dir, errLost, stream.Name, stream.State.LastSeq, mark.LastSeq, wayOut(dir))
 		}
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,10 +42,19 @@ func (s *Server) mend(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		err := probe(s.dataDir)
-		closed = closed || err != nil || s.said.broke() || !s.srv.JetStreamEnabled() || s.shrunk()
-		if !closed || refused && s.untold() {
+		cut, err := s.look()
+		if err != nil && s.srv.JetStreamEnabled() {
+			s.log.Warn().Err(err).Msg(logevent.NATSStoreUnseen)
+		}
+		err = probe(s.dataDir)
+		closed = closed || cut || err != nil || s.said.broke() || !s.srv.JetStreamEnabled()
+		if !closed {
 			continue
+		}
+		if refused {
+			if accepted, err := hasAccepted(s.dataDir); err != nil || !accepted {
+				continue
+			}
 		}
 		if err == nil {
 			err = room(s.dataDir)
@@ -57,36 +68,63 @@ func (s *Server) mend(ctx context.Context) {
 	}
 }
 
-// shrunk tells whether a stream has become shorter while the server ran: it met a
-// damage in a file, and has cut it off there. How far the streams had come is written
-// down then, so that the store is not opened on what is left without a word.
-func (s *Server) shrunk() bool {
+// look takes how far the streams have come, and tells whether one was cut off since the
+// last look: the server met a damage in a file, and has removed all that follows it
+// there. Where that was the last file the stream has become shorter; another file has.
+func (s *Server) look() (cut bool, err error) {
+	if !s.srv.JetStreamEnabled() {
+		return false, nil
+	}
 	streams, err := s.streams()
 	if err != nil {
-		return false // what is wrong with the server shows in the tick's other looks
+		return false, err
 	}
-	marks := marksOf(streams)
-	lost := false
+	marks, files := marksOf(streams), map[string]os.FileInfo{}
 	for name, mark := range marks {
-		if before := s.marks[name]; before.past(mark) {
-			before.CutOff, before.Left = true, mark.LastSeq
-			marks[name], lost = before, true
+		before := s.marks[name]
+		if before.past(mark) {
+			before.CutOff = fmt.Sprintf("after message %d", mark.LastSeq)
+			mark, cut = before, true
+		} else if mark.Created.Equal(before.Created) {
+			mark.CutOff = before.CutOff
 		}
+		shorter, err := s.lookAtFiles(name, files)
+		if err != nil {
+			return cut, err
+		}
+		if shorter != "" {
+			mark.CutOff, cut = "in "+shorter, true
+		}
+		marks[name] = mark
 	}
-	s.marks = marks // a stream that is gone was deleted
-	if !lost {
-		return false
-	}
-	if err := writeHighWater(s.dataDir, marks); err != nil {
-		s.log.Error().Err(err).Msg(logevent.NATSStoreUnusable)
-	}
-	return true
+	s.marks, s.files = marks, files // a stream that is gone was deleted
+	return cut, nil
 }
 
-// untold tells whether nobody has agreed yet to go on without what is lost.
-func (s *Server) untold() bool {
-	marks, err := readHighWater(s.dataDir)
-	return marks != nil || err != nil
+// lookAtFiles takes the message files of a stream, but the last, which is written. They
+// are replaced by others or removed; one that is the same and shorter was cut off, and
+// is returned.
+func (s *Server) lookAtFiles(stream string, files map[string]os.FileInfo) (shorter string, err error) {
+	folder := filepath.Join(s.dataDir, storeDirName, server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream, "msgs")
+	numbers, err := blockNumbers(folder)
+	if err != nil || len(numbers) == 0 {
+		return "", err
+	}
+	for _, n := range numbers[:len(numbers)-1] {
+		path := filepath.Join(folder, strconv.FormatUint(n, 10)+blockSuffix)
+		now, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", ErrDataDir, err)
+		}
+		if before := s.files[path]; before != nil && os.SameFile(before, now) && now.Size() < before.Size() {
+			shorter = path
+		}
+		files[path] = now
+	}
+	return shorter, nil
 }
 
 // trouble notes why the store cannot be used, nil where it can, and tells it when
@@ -111,15 +149,21 @@ func (s *Server) reopen() error {
 	if err != nil {
 		return err
 	}
-	before, err := readHighWater(s.dataDir)
+	accepted, err := hasAccepted(s.dataDir)
 	if err != nil {
 		return err
+	}
+	// The file is of the last start. It is written anew before the store is closed, for
+	// whoever opens it next.
+	before := s.marks
+	if err := writeHighWater(s.dataDir, before); err != nil {
+		return fmt.Errorf("%w: %w", ErrDataDir, err)
 	}
 	s.said.forget()
 	if err := s.srv.ShutdownJetStream(); err != nil {
 		return fmt.Errorf("%w: %s: close it: %w", ErrStore, s.dataDir, err)
 	}
-	if err := checkBlocks(s.dataDir, stored, before, s.log); err != nil {
+	if err := checkBlocks(s.dataDir, stored, before, accepted, s.log); err != nil {
 		return err
 	}
 	if err := s.srv.EnableJetStream(&server.JetStreamConfig{
@@ -127,7 +171,7 @@ func (s *Server) reopen() error {
 	}); err != nil {
 		return fmt.Errorf("%w: %s: open it again: %w; %s", ErrStore, s.dataDir, err, s.said.said())
 	}
-	if err := s.checkRecovered(s.said, stored, before); err != nil {
+	if err := s.checkRecovered(s.said, stored, before, accepted); err != nil {
 		// Nothing more is stored on what is left.
 		return errors.Join(err, s.srv.ShutdownJetStream())
 	}

@@ -31,7 +31,7 @@ func (s *Server) streams() ([]server.StreamDetail, error) {
 // checkRecovered compares the streams that lay on disk with those the server
 // recovered. It leaves out one whose description is damaged, and would let it be
 // created anew, empty: the bookings in it would be forgotten in silence.
-func (s *Server) checkRecovered(said *bridge, stored []string, before map[string]highWater) error {
+func (s *Server) checkRecovered(said *bridge, stored []string, before map[string]highWater, accepted bool) error {
 	streams, err := s.streams()
 	if err != nil {
 		return err
@@ -48,14 +48,19 @@ func (s *Server) checkRecovered(said *bridge, stored []string, before map[string
 	if err := s.checkReadable(streams); err != nil {
 		return err
 	}
-	if err := checkHighWater(s.dataDir, before, streams); err != nil {
+	if !accepted {
+		if err := checkHighWater(s.dataDir, before, streams); err != nil {
+			return err
+		}
+	}
+	s.marks, s.files = nil, nil // what was lost is accepted, what was known is old
+	if _, err := s.look(); err != nil {
 		return err
 	}
-	s.marks = marksOf(streams)
 	if err := writeHighWater(s.dataDir, s.marks); err != nil {
 		return fmt.Errorf("%w: %w", ErrDataDir, err)
 	}
-	return nil
+	return forgetAccepted(s.dataDir)
 }
 
 // checkReadable asks for each stream as a client would: one that a newer server

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -69,8 +70,10 @@ type Server struct {
 	said     *bridge
 	limits   server.JetStreamConfig // as found at the start
 	stopMend func()
-	// marks are how far the streams had come at the last look, which mend takes.
+	// marks are how far the streams had come at the last look, which mend takes, and
+	// files their message files, but the last of each.
 	marks map[string]highWater
+	files map[string]os.FileInfo
 
 	mu       sync.Mutex
 	unusable error // why the store cannot be used; nil while it can
@@ -109,7 +112,11 @@ func start(o Options, opts *server.Options, lock *flock.Flock) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBlocks(o.DataDir, stored, before, o.Logger); err != nil {
+	accepted, err := hasAccepted(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkBlocks(o.DataDir, stored, before, accepted, o.Logger); err != nil {
 		return nil, err
 	}
 	srv, err := server.NewServer(opts)
@@ -126,7 +133,7 @@ func start(o Options, opts *server.Options, lock *flock.Flock) (*Server, error) 
 	}
 	err = s.checkStarted(said, o)
 	if err == nil {
-		err = s.checkRecovered(said, stored, before)
+		err = s.checkRecovered(said, stored, before, accepted)
 	}
 	if err != nil {
 		srv.Shutdown()
@@ -296,9 +303,13 @@ func (s *Server) Close() error {
 		// The marks are taken before the end: what is stored after them only makes
 		// the next check weaker. With the storage switched off there are none.
 		if s.srv.JetStreamEnabled() {
-			streams, err := s.streams()
+			_, err := s.look()
 			if err == nil {
-				err = writeHighWater(s.dataDir, marksOf(streams))
+				for name, mark := range s.marks {
+					mark.Closed = mark.CutOff == ""
+					s.marks[name] = mark
+				}
+				err = writeHighWater(s.dataDir, s.marks)
 			}
 			errs = append(errs, err)
 		}

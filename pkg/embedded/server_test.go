@@ -328,7 +328,7 @@ func TestAStreamThatEndsEarlyIsRefused(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	remove(t, filepath.Join(dir, "ledgerline-high-water.json"))
+	write(t, filepath.Join(dir, "ledgerline-accept-loss"), "")
 	if got := messages(t, start(t, embedded.Options{DataDir: dir})); got != 1 {
 		t.Errorf("%d messages are left", got)
 	}
@@ -498,6 +498,6 @@ func TestAStreamThatIsGoneIsRefused(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	remove(t, filepath.Join(dir, "ledgerline-high-water.json"))
+	write(t, filepath.Join(dir, "ledgerline-accept-loss"), "")
 	start(t, embedded.Options{DataDir: dir})
 }

@@ -17,6 +17,7 @@ const (
 	NATSServerStopped  = "nats server stopped"   // info: data_dir
 	NATSStoreUnusable  = "nats store unusable"   // error: it cannot be written; nothing is stored until it can be
 	NATSStoreReopened  = "nats store reopened"   // info: data_dir; it can be written again
+	NATSStoreUnseen    = "nats store unseen"     // warn: it could not be looked at for damage; at the next look
 	NATSDamageTakenOut = "nats damage taken out" // error: stream, after_message, kept (the file as it was); the store goes on without a damaged part
 	NATSServerWrote    = "nats server wrote"     // by the server's level: text
 )

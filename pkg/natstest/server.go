@@ -82,7 +82,7 @@ func (s *Server) Damage(t testing.TB, stream string, message []byte) {
 		t.Fatalf("%q is not in %s", message, block)
 	}
 	content[at] ^= 0xff
-	if err := os.WriteFile(block, content, 0o600); err != nil {
+	if err := os.WriteFile(block, content, 0o600); err != nil { //nolint:gosec // a file of the test's own store
 		t.Fatal(err)
 	}
 }

@@ -43,13 +43,13 @@ func (s *stack) rotate(ctx context.Context, _ []uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("keep the old credentials: %w", err)
 	}
-	if err := os.WriteFile(old, kept, 0o600); err != nil {
+	if err := os.WriteFile(old, kept, 0o600); err != nil { //nolint:gosec // in a folder of its own
 		return fmt.Errorf("keep the old credentials: %w", err)
 	}
 	if _, err := s.run(ctx, natsAuth, "rotate", s.identities, user); err != nil {
 		return err
 	}
-	if err := s.upOnly(ctx, "--no-deps", "--force-recreate", "identities"); err != nil {
+	if _, err := s.composed(ctx, "run", "-T", "--rm", "--no-deps", "identities"); err != nil {
 		return err
 	}
 	if _, err := s.composed(ctx, append([]string{"kill", "-s", "HUP"}, nodes...)...); err != nil {

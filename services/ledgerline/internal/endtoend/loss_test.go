@@ -589,7 +589,7 @@ func (l *losing) judgeDamage(stream string, recorded map[string]bool, before int
 // refusedUntilTold does what the refusal asks of a person who has no backup.
 func (l *losing) refusedUntilTold() {
 	l.t.Helper()
-	if err := os.Remove(filepath.Join(l.dir, "ledgerline-high-water.json")); err != nil {
+	if err := os.WriteFile(filepath.Join(l.dir, "ledgerline-accept-loss"), nil, 0o600); err != nil {
 		l.t.Fatal(err)
 	}
 	l.up()
