@@ -85,7 +85,8 @@ func (s *stack) signInBy(ctx context.Context, node, credentials string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := nats.Connect("nats://"+address, nats.UserCredentials(credentials), nats.RootCAs(s.authority()), nats.Timeout(requestLimit))
+	conn, err := nats.Connect("nats://"+address, nats.UserCredentials(credentials), nats.RootCAs(s.authority()), nats.Timeout(requestLimit),
+		nats.IgnoreDiscoveredServers()) // their addresses are inside
 	if err == nil {
 		conn.Close()
 	}
