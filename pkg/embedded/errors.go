@@ -20,7 +20,7 @@ var (
 
 	// errLost is part of an ErrStore where messages are not there any more: a person
 	// decides what happens then.
-	errLost = errors.New("messages are lost")
+	errLost = errors.New("messages are damaged or gone")
 
 	// ErrServer is returned when the server does not start for another reason.
 	ErrServer = errors.New("embedded NATS server does not start")
