@@ -26,6 +26,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/embedded"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/services/simulator"
@@ -239,7 +240,29 @@ func (l *losing) empty() {
 	for _, w := range l.workers {
 		w.stop()
 	}
+	l.readersGone()
 	l.nothingLeft()
+}
+
+// readersGone waits for the consumers of readings that the harm met: nobody could
+// remove them, and the server does when nobody has used them for half a minute
+// (history.go). A job's consumer would stay for a day, and this fails.
+func (l *losing) readersGone() {
+	l.t.Helper()
+	ctx := l.bounded("a consumer stays on the pipe")
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		names := natstest.Consumers(ctx, l.t, l.js, subject.StreamPipe)
+		if slices.Equal(names, []string{subject.DurableConsumer}) {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			l.t.Fatalf("%v: %v", context.Cause(ctx), names)
+		}
+	}
 }
 
 // The state of every durable is removed under the server: the streams tell the
