@@ -14,6 +14,9 @@ const (
 	// trip, few enough that a pull of the largest folded bookings (512 KiB each)
 	// stays at 32 MiB, below what a server buffers for one client.
 	batch = 64
+	// requestLimit bounds one request. What is under way when a server ends is never
+	// answered, and the client would wait until the end of its context: of a job's time.
+	requestLimit = 5 * time.Second
 	// abandoned is how long the server keeps a reader's consumer after the
 	// reader's death.
 	abandoned = 30 * time.Second
@@ -56,7 +59,9 @@ func ReadWhole(ctx context.Context, stream jetstream.Stream, subjects []string, 
 func (r *reader) count(ctx context.Context) error {
 	held := uint64(0)
 	for _, subject := range r.subjects {
-		info, err := r.stream.Info(ctx, jetstream.WithSubjectFilter(subject))
+		looking, cancel := asking(ctx)
+		info, err := r.stream.Info(looking, jetstream.WithSubjectFilter(subject))
+		cancel()
 		if err != nil {
 			return fmt.Errorf("count the history of %v: %w", r.subjects, err)
 		}
@@ -124,7 +129,8 @@ func (r *reader) run(ctx context.Context) error {
 // returns false when a delivery was lost on the way: the server does not give it
 // to the same consumer again, so the next pass asks from there.
 func (r *reader) pass(ctx context.Context) (done bool, err error) {
-	consumer, err := r.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	creating, cancel := asking(ctx)
+	consumer, err := r.stream.CreateConsumer(creating, jetstream.ConsumerConfig{
 		FilterSubjects: r.subjects,
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:    r.seen + 1,
@@ -135,6 +141,7 @@ func (r *reader) pass(ctx context.Context) (done bool, err error) {
 		Replicas:          1,
 		InactiveThreshold: abandoned,
 	})
+	cancel()
 	if err != nil {
 		return false, fmt.Errorf("read history of %v: create consumer: %w", r.subjects, err)
 	}
@@ -170,7 +177,9 @@ func (r *reader) pass(ctx context.Context) (done bool, err error) {
 		case delivered > before:
 			continue
 		}
-		info, err := consumer.Info(ctx)
+		looking, cancel := asking(ctx)
+		info, err := consumer.Info(looking)
+		cancel()
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return false, nil
 		}
@@ -188,11 +197,19 @@ func (r *reader) pass(ctx context.Context) (done bool, err error) {
 		}
 		if r.upTo != 0 {
 			// The stream's leader knows; the replica that the consumer reads may lag.
-			if _, err := r.stream.GetMsg(ctx, r.upTo); errors.Is(err, jetstream.ErrMsgNotFound) {
+			looking, cancel := asking(ctx)
+			_, err := r.stream.GetMsg(looking, r.upTo)
+			cancel()
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				return false, r.gone()
 			}
 		}
 	}
+}
+
+// asking bounds one request.
+func asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, requestLimit)
 }
 
 // pullEnd is how a pull ended.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ledgerline/ledgerline/pkg/history"
+	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/natstest"
 )
 
@@ -277,6 +278,30 @@ func TestTheEndOfTheContextEndsTheReading(t *testing.T) {
 	}
 	if n := consumers(t, stream); n != 0 {
 		t.Errorf("%d consumers are left", n)
+	}
+}
+
+// A request that is never answered, since its server ended meanwhile, ends the reading
+// soon: the context of a job ends with the job's time, hours away.
+func TestARequestThatIsNeverAnsweredDoesNotHoldAReading(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	network := natstest.StartNetwork(t, server.URL())
+	stream := fill(t, natstest.JetStream(t, network.URL()), 10, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	network.Mute()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- history.Read(ctx, stream, []string{"s.*"}, 10, func(jetstream.Msg, *jetstream.MsgMetadata) error { return nil })
+	}()
+	select {
+	case err := <-ended:
+		if !natsconn.Unanswered(err) {
+			t.Errorf("%v", err)
+		}
+	case <-within(t).Done():
+		t.Error("the reading waits for ever")
 	}
 }
 
