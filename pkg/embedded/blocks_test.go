@@ -327,19 +327,10 @@ func TestAStreamThatIsCutOffUnderTheServerIsToldAndRefused(t *testing.T) {
 			}
 			logs := logtest.New(t)
 			s := start(t, embedded.Options{DataDir: b.dir, Logger: logs.Logger()})
-			damaged := bytes.Clone(b.content)
-			damaged[b.records[5]] ^= 0xff
-			write(t, b.file, string(damaged))
 			js := streamsOf(t, s)
-			stream, err := js.Stream(ctx, streamName)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := stream.GetMsg(ctx, 6); err == nil {
-				t.Fatal("the damaged message is read")
-			}
+			b.meetsDamage(ctx, t, js)
 			logs.Wait(logevent.NATSStoreUnusable)
-			err = s.Ready()
+			err := s.Ready()
 			if !errors.Is(err, embedded.ErrNotReady) || !strings.Contains(err.Error(), c.told) {
 				t.Errorf("ready: %v", err)
 			}
@@ -370,22 +361,28 @@ func TestALossIsAcceptedUnderTheServer(t *testing.T) {
 	b := blockStore(t, true)
 	logs := logtest.New(t)
 	s := start(t, embedded.Options{DataDir: b.dir, Logger: logs.Logger()})
+	js := streamsOf(t, s)
+	b.meetsDamage(ctx, t, js)
+	logs.Wait(logevent.NATSStoreUnusable)
+	write(t, filepath.Join(b.dir, "ledgerline-accept-loss"), "")
+	logs.Wait(logevent.NATSStoreReopened)
+	if _, err := js.Publish(ctx, "test.0", []byte("more")); err != nil {
+		t.Errorf("a message after that: %v", err)
+	}
+}
+
+// meetsDamage damages the sixth message and has the running server read it.
+func (b *blocks) meetsDamage(ctx context.Context, t *testing.T, js jetstream.JetStream) {
+	t.Helper()
 	damaged := bytes.Clone(b.content)
 	damaged[b.records[5]] ^= 0xff
 	write(t, b.file, string(damaged))
-	js := streamsOf(t, s)
 	stream, err := js.Stream(ctx, streamName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.GetMsg(ctx, 6); err == nil {
 		t.Fatal("the damaged message is read")
-	}
-	logs.Wait(logevent.NATSStoreUnusable)
-	write(t, filepath.Join(b.dir, "ledgerline-accept-loss"), "")
-	logs.Wait(logevent.NATSStoreReopened)
-	if _, err := js.Publish(ctx, "test.0", []byte("more")); err != nil {
-		t.Errorf("a message after that: %v", err)
 	}
 }
 
