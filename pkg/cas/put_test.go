@@ -22,13 +22,9 @@ const limit = time.Minute
 
 func makeStream(t *testing.T, js jetstream.JetStream, replicas int) jetstream.Stream {
 	t.Helper()
-	stream, err := js.CreateStream(within(t), jetstream.StreamConfig{
+	return natstest.CreateStream(t, js, jetstream.StreamConfig{
 		Name: "S", Subjects: []string{"s.>"}, Replicas: replicas, AllowAtomicPublish: true,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stream
 }
 
 func within(t *testing.T) context.Context {

@@ -28,10 +28,7 @@ func within(t *testing.T) context.Context {
 // fill makes a stream with n messages, in turn on s.0, s.1 and s.2.
 func fill(t *testing.T, js jetstream.JetStream, n, replicas int) jetstream.Stream {
 	t.Helper()
-	stream, err := js.CreateStream(within(t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}, Replicas: replicas})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := natstest.CreateStream(t, js, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}, Replicas: replicas})
 	add(t, js, 0, n)
 	return stream
 }

@@ -147,31 +147,51 @@ func (l *Ledger) TurnFree(ctx context.Context, company, job uuid.UUID) error {
 	return err
 }
 
+// HasTurn tells whether the job has the company's turn and has not ended: no other
+// job gets it before, also an older one.
+func (l *Ledger) HasTurn(ctx context.Context, company, job uuid.UUID) (bool, error) {
+	holder, sequence, err := l.turn(ctx, company)
+	if err != nil || sequence == 0 || holder != job {
+		return false, err
+	}
+	return l.holds(ctx, company, holder)
+}
+
 // freeTurn is the sequence of the company's turn, 0 for none, where the job may
 // take it: it is the job's already, or the job that has it has ended.
 func (l *Ledger) freeTurn(ctx context.Context, company, job uuid.UUID) (uint64, error) {
-	msg, err := l.lastMessage(ctx, subject.Turn(company))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
+	holder, sequence, err := l.turn(ctx, company)
+	if err != nil || sequence == 0 || holder == job {
+		return sequence, err
 	}
-	if err != nil {
-		return 0, fmt.Errorf("read the turn of company %s: %w", company, err)
-	}
-	holder, err := holderOf(company, msg.Data)
+	held, err := l.holds(ctx, company, holder)
 	if err != nil {
 		return 0, err
 	}
-	if holder == job {
-		return msg.Sequence, nil
-	}
-	held, err := l.Last(ctx, company, holder)
-	if err != nil {
-		return 0, err
-	}
-	if held == nil || !Final(held.Record.GetEnd().GetPhase()) {
+	if held {
 		return 0, &CompanyBusyError{Company: company, Holder: holder}
 	}
-	return msg.Sequence, nil
+	return sequence, nil
+}
+
+// turn is the job that took the company's turn last, and where that stands; 0 for
+// none.
+func (l *Ledger) turn(ctx context.Context, company uuid.UUID) (holder uuid.UUID, sequence uint64, err error) {
+	msg, err := l.lastMessage(ctx, subject.Turn(company))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return uuid.Nil, 0, nil
+	}
+	if err != nil {
+		return uuid.Nil, 0, fmt.Errorf("read the turn of company %s: %w", company, err)
+	}
+	holder, err = holderOf(company, msg.Data)
+	return holder, msg.Sequence, err
+}
+
+// holds tells whether the job that took the turn last still has it.
+func (l *Ledger) holds(ctx context.Context, company, holder uuid.UUID) (bool, error) {
+	last, err := l.Last(ctx, company, holder)
+	return err == nil && (last == nil || !Final(last.Record.GetEnd().GetPhase())), err
 }
 
 // holderOf is the job that a stored turn names.

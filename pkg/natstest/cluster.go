@@ -62,6 +62,23 @@ func StartCluster(t testing.TB) *Cluster {
 	return c
 }
 
+// CreateStream makes a stream. A request that reaches a new cluster in the wrong
+// moment is never answered, so it is asked again.
+func CreateStream(t testing.TB, js jetstream.JetStream, config jetstream.StreamConfig) (stream jetstream.Stream) {
+	t.Helper()
+	until(t, "stream "+config.Name+" is made", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), apiTimeout)
+		defer cancel()
+		var err error
+		stream, err = js.CreateStream(ctx, config)
+		if err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return stream
+}
+
 // URL names all nodes.
 func (c *Cluster) URL() string {
 	var urls []string

@@ -59,6 +59,9 @@ type job struct {
 	tenure *ledger.Tenure
 	// begun is the position at which this tenure began.
 	begun uint32
+	// interrupted is whether the job had its company's turn before this worker got
+	// it, nil until it was looked up.
+	interrupted *bool
 	// woke is when the event of the job before it in the company was asked for.
 	woke time.Time
 	// floor is the epoch that the bucket knew before this claim.
@@ -325,20 +328,41 @@ func (j *job) mustHold(asked ledgerlinev1.OperatorRequest) bool {
 
 // olderFirst tells why the job must wait for an older one of its company.
 func (c *Consumer) olderFirst(ctx context.Context, j *job) (reason string, err error) {
-	older, phase, found := c.turns.older(j.company, j.id, j.manifest.GetCreatedAt().AsTime())
-	if !found {
-		return "", nil
-	}
-	if phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
-		// The bucket may tell of a job whose manifest is lost.
-		if here, err := c.sealed(ctx, older); err != nil || !here {
+	for _, older := range c.turns.older(j.company, j.id, j.manifest.GetCreatedAt().AsTime()) {
+		if older.phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
+			// The bucket may tell of a job whose manifest is lost, or of one that has
+			// just ended; the next one counts then.
+			here, err := c.sealed(ctx, older.id)
+			if err != nil {
+				return "", err
+			}
+			if !here {
+				continue
+			}
+		}
+		if has, err := c.hasTurn(ctx, j); has || err != nil {
 			return "", err
 		}
+		if older.phase == ledgerlinev1.JobPhase_JOB_PHASE_PAUSED {
+			return fmt.Sprintf("job %s of the same company is older, and paused: resume or cancel it", older.id), nil
+		}
+		return fmt.Sprintf("job %s of the same company is older", older.id), nil
 	}
-	if phase == ledgerlinev1.JobPhase_JOB_PHASE_PAUSED {
-		return fmt.Sprintf("job %s of the same company is older, and paused: resume or cancel it", older), nil
+	return "", nil
+}
+
+// hasTurn tells whether the job was interrupted while it had its company's turn. It
+// goes on then: an older one that was sealed meanwhile waits for it. Looked up once,
+// since nobody but this worker can take the turn for the job.
+func (c *Consumer) hasTurn(ctx context.Context, j *job) (bool, error) {
+	if j.interrupted == nil {
+		has, err := c.ledger.HasTurn(ctx, j.company, j.id)
+		if err != nil {
+			return false, fmt.Errorf("look up the turn of job %s: %w", j.id, err)
+		}
+		j.interrupted = &has
 	}
-	return fmt.Sprintf("job %s of the same company is older", older), nil
+	return *j.interrupted, nil
 }
 
 func (c *Consumer) sealed(ctx context.Context, id uuid.UUID) (bool, error) {
@@ -365,13 +389,22 @@ func (c *Consumer) state(ctx context.Context, id uuid.UUID) (*ledgerlinev1.JobSt
 	return state, err
 }
 
+// errOvertaken is returned when the bucket tells of a later run, or of a later claim.
+var errOvertaken = errors.New("the job's state is of a later run or claim")
+
 // note writes to the bucket what people ask of a job. It decides nothing, so
 // trouble is only logged.
+//
+// A worker that was overtaken says nothing: the run that an operator has asked for
+// since, or the worker that has the job now, does.
 func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerNote)
 	_, err := j.c.jobs.Update(ctx, j.id, func(s *ledgerlinev1.JobState) error {
+		if s.GetRun() > j.manifest.GetRun() || j.tenure != nil && s.GetEpoch() > j.tenure.Epoch {
+			return errOvertaken
+		}
 		s.CompanyId, s.Run, s.Total = j.company.String(), j.manifest.GetRun(), j.total()
 		if s.GetCreatedAt() == nil {
 			s.CreatedAt = j.manifest.GetCreatedAt()
@@ -383,7 +416,7 @@ func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
 		return nil
 	})
 	crashpoint.After(crashpoint.ConsumerNote)
-	if err != nil {
+	if err != nil && !errors.Is(err, errOvertaken) {
 		j.logger.Warn().Err(err).Msg(logevent.StateNotWritten)
 	}
 }

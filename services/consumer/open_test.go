@@ -85,7 +85,7 @@ func TestAJobIsHeldFromTheFirstManifestOn(t *testing.T) {
 	if asked := c.turns.request(company, older); asked != ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE {
 		t.Errorf("the worker knows of %s", asked)
 	}
-	if id, phase, found := c.turns.older(company, younger, created.Add(time.Minute)); !found || id != older || phase != ledgerlinev1.JobPhase_JOB_PHASE_PAUSED {
-		t.Errorf("older than the younger job: %s, %s, %v", id, phase, found)
+	if before := c.turns.older(company, younger, created.Add(time.Minute)); len(before) != 1 || before[0].id != older || before[0].phase != ledgerlinev1.JobPhase_JOB_PHASE_PAUSED {
+		t.Errorf("older than the younger job: %v", before)
 	}
 }

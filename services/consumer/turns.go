@@ -2,7 +2,9 @@ package consumer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,24 +88,36 @@ func (t *turns) visit(s *ledgerlinev1.JobState, at time.Time, removed bool) (wis
 	return wished
 }
 
-// older is the oldest open job of the company that is older than job, if any. A
-// job that is being drained counts while its fetcher shows signs of life.
-func (t *turns) older(company, job uuid.UUID, created time.Time) (oldest uuid.UUID, phase ledgerlinev1.JobPhase, found bool) {
+// olderJob is an open job that goes before another one of its company.
+type olderJob struct {
+	id uuid.UUID
+	openJob
+}
+
+// older are the company's open jobs that go before job, the oldest first. A job that
+// is being drained counts while its fetcher shows signs of life.
+func (t *turns) older(company, job uuid.UUID, created time.Time) []olderJob {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	best, at := job, created
-	for id, other := range t.open[company] {
-		if id == job {
+	self := olderJob{job, openJob{created: created}}
+	var before []olderJob
+	for id, open := range t.open[company] {
+		other := olderJob{id, open}
+		if id == job || byAge(other, self) > 0 {
 			continue
 		}
-		if other.phase == ledgerlinev1.JobPhase_JOB_PHASE_DRAINING && time.Since(other.at) > 2*t.lease {
+		if open.phase == ledgerlinev1.JobPhase_JOB_PHASE_DRAINING && time.Since(open.at) > 2*t.lease {
 			continue
 		}
-		if c := other.created.Compare(at); c < 0 || (c == 0 && bytes.Compare(id[:], best[:]) < 0) {
-			best, at, phase, found = id, other.created, other.phase, true
-		}
+		before = append(before, other)
 	}
-	return best, phase, found
+	slices.SortFunc(before, byAge)
+	return before
+}
+
+// byAge is the order in which the jobs of a company are worked.
+func byAge(a, b olderJob) int {
+	return cmp.Or(a.created.Compare(b.created), bytes.Compare(a.id[:], b.id[:]))
 }
 
 // request is what an operator asks of a job, as the bucket told last.

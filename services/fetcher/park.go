@@ -42,6 +42,9 @@ func (f *Fetcher) park(ctx context.Context, msg jetstream.Msg, job uuid.UUID, p 
 	}
 	crashpoint.Before(crashpoint.FetcherParkState)
 	state, err := f.jobs.Update(ctx, job, func(s *ledgerlinev1.JobState) error {
+		if s.GetRun() > p.run {
+			return errTaken
+		}
 		s.Phase = ledgerlinev1.JobPhase_JOB_PHASE_PARKED
 		s.Reason = p.reason
 		s.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_UNSPECIFIED
@@ -50,6 +53,10 @@ func (f *Fetcher) park(ctx context.Context, msg jetstream.Msg, job uuid.UUID, p 
 		return nil
 	})
 	crashpoint.After(crashpoint.FetcherParkState)
+	if errors.Is(err, errTaken) {
+		logger.Info().Str("reason", p.reason).Msg(logevent.EventKnown)
+		return parkedAck(ctx, msg)
+	}
 	if err != nil {
 		return err
 	}

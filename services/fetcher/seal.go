@@ -174,10 +174,14 @@ func (f *Fetcher) discard(ctx context.Context, t *task, logger zerolog.Logger) {
 	}
 }
 
-// noteSealed is note for a sealed job, unless a consumer has written more already.
+// noteSealed is note for a sealed job, unless a consumer has written more already, or
+// the run has ended by now and an operator has asked for another.
 func (f *Fetcher) noteSealed(ctx context.Context, t *task, m *ledgerlinev1.Manifest, logger zerolog.Logger) {
 	crashpoint.Before(crashpoint.FetcherSealed)
 	_, err := f.jobs.Update(ctx, t.job, func(s *ledgerlinev1.JobState) error {
+		if s.GetRun() > m.GetRun() {
+			return errTaken
+		}
 		s.Total = m.GetCount()
 		s.SealedAt = m.GetSealedAt()
 		if s.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_DRAINING || s.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_UNSPECIFIED {
@@ -188,7 +192,7 @@ func (f *Fetcher) noteSealed(ctx context.Context, t *task, m *ledgerlinev1.Manif
 		return nil
 	})
 	crashpoint.After(crashpoint.FetcherSealed)
-	if err != nil {
+	if err != nil && !errors.Is(err, errTaken) {
 		logger.Warn().Err(err).Msg(logevent.StateNotWritten)
 	}
 }

@@ -549,6 +549,12 @@ func TestTheJudge(t *testing.T) {
 	t.Parallel()
 	u := start(t, config(1, 0, 0))
 	one, two := u.add(1), u.add(2) // of one company
+	// Nobody started these.
+	for range 2 {
+		if _, err := u.AddJob(simulator.JobSpec{CompanyID: u.Company(1), Status: simulator.JobInProgress}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	u.started(one)
 	u.clock.Advance(time.Second)
 	u.started(two)
@@ -564,5 +570,8 @@ func TestTheJudge(t *testing.T) {
 		if !strings.Contains(problems, want) {
 			t.Errorf("%q is missing in %q", want, problems)
 		}
+	}
+	if strings.Contains(problems, "company "+u.Company(1).String()) {
+		t.Errorf("a job that nobody started is a problem: %q", problems)
 	}
 }

@@ -139,6 +139,10 @@ func (s Snapshot) Problems() []string {
 		jobs := running[company]
 		slices.SortStableFunc(jobs, func(a, b JobSnapshot) int { return a.StartedAt.Compare(b.StartedAt) })
 		for i := 1; i < len(jobs); i++ {
+			// A job that was added in progress was started by nobody.
+			if !slices.ContainsFunc(jobs[i].Events, func(e JobEvent) bool { return e.Event == EventStarted }) {
+				continue
+			}
 			if ended := jobs[i-1].ended(); ended.IsZero() || ended.After(jobs[i].StartedAt) {
 				problems = append(problems, fmt.Sprintf("company %s: job %s was started before job %s had ended", company, jobs[i].ID, jobs[i-1].ID))
 			}

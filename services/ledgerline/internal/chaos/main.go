@@ -28,6 +28,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/ledgerline/ledgerline/pkg/program"
 )
 
@@ -168,8 +171,17 @@ func (o *runOptions) run(ctx context.Context, dir string, say func(string, ...an
 	defer func() { stopWatching(); <-stalls.done }()
 	say("running in %s after %s: %s", dir, time.Since(began).Round(time.Second), o.command())
 
+	conn, err := nats.Connect(b.addresses(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
 	feeding, stopFeeding := context.WithCancel(ctx)
-	w := newWork(b, o.Seed)
+	w := newWork(b, o.Seed, js)
 	fed := make(chan error, 1)
 	go func() { fed <- w.feed(feeding) }()
 	plan := newPlan(o)

@@ -31,6 +31,15 @@ func urls(addresses []string) string {
 	return "nats://" + strings.Join(addresses, ",nats://")
 }
 
+// addresses names all servers to a client that no link stands before.
+func (b *bed) addresses() string {
+	var addresses []string
+	for _, s := range b.servers {
+		addresses = append(addresses, s.address)
+	}
+	return urls(addresses)
+}
+
 // layOutServers makes one server, or a cluster whose nodes see each other through
 // links too.
 func (b *bed) layOutServers() ([]*server, error) {
@@ -98,11 +107,7 @@ func (s *server) ready(ctx context.Context) error {
 func (b *bed) ask(ctx context.Context, question func(context.Context, jetstream.JetStream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	var addresses []string
-	for _, s := range b.servers {
-		addresses = append(addresses, s.address)
-	}
-	conn, err := nats.Connect(urls(addresses), nats.Timeout(askLimit), nats.MaxReconnects(0))
+	conn, err := nats.Connect(b.addresses(), nats.Timeout(askLimit), nats.MaxReconnects(0))
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
 
@@ -26,6 +28,12 @@ const (
 	// for their company's turn.
 	companies = 12
 	openJobs  = 3
+	// handedShare of the companies, one in so many, have their jobs started elsewhere
+	// and handed to the fetchers at once: only there several jobs of a company are
+	// here at a time. A job may be older than those that came before it, by at most
+	// mostOlder.
+	handedShare = 3
+	mostOlder   = time.Minute
 	// leastItems and mostItems make a job of some seconds.
 	leastItems = 10
 	mostItems  = 70
@@ -110,11 +118,14 @@ type work struct {
 	entries map[uuid.UUID][]uuid.UUID
 	open    map[uuid.UUID]*simulator.JobSnapshot // by job
 	jobs    int
+	// unhanded are jobs whose events are not known to be published.
+	js       jetstream.JetStream
+	unhanded []simulator.JobSpec
 }
 
-func newWork(b *bed, seed uint64) *work {
+func newWork(b *bed, seed uint64, js jetstream.JetStream) *work {
 	return &work{
-		b: b, random: rand.New(rand.NewPCG(seed, workStream)),
+		b: b, random: rand.New(rand.NewPCG(seed, workStream)), js: js,
 		entries: map[uuid.UUID][]uuid.UUID{}, open: map[uuid.UUID]*simulator.JobSnapshot{},
 	}
 }
@@ -138,9 +149,9 @@ func (w *work) feed(ctx context.Context) error {
 		for _, j := range w.open {
 			held[j.CompanyID]++
 		}
-		for _, company := range owners {
+		for n, company := range owners {
 			for range openJobs - held[company] {
-				if err := w.add(ctx, company); err != nil {
+				if err := w.add(ctx, company, n%handedShare == 0); err != nil {
 					if ctx.Err() != nil {
 						return nil //nolint:nilerr // the run is over
 					}
@@ -157,9 +168,13 @@ func (w *work) feed(ctx context.Context) error {
 	}
 }
 
-// add adds a job to a company.
-func (w *work) add(ctx context.Context, company uuid.UUID) error {
+// add adds a job to a company, for a gateway to find or to be handed to a fetcher.
+func (w *work) add(ctx context.Context, company uuid.UUID, handed bool) error {
 	spec := simulator.JobSpec{ID: w.id(), CompanyID: company}
+	if handed {
+		spec.Status, spec.Quiet = simulator.JobInProgress, true
+		spec.CreatedAt = time.Now().Add(-time.Duration(w.random.Int64N(int64(mostOlder))))
+	}
 	taken := map[uuid.UUID]bool{}
 	for range leastItems + w.random.IntN(mostItems-leastItems) {
 		entry := w.id()
@@ -186,11 +201,27 @@ func (w *work) add(ctx context.Context, company uuid.UUID) error {
 		return err
 	}
 	w.jobs++
+	if handed {
+		w.unhanded = append(w.unhanded, spec)
+	}
 	return nil
+}
+
+// hand publishes the events of the jobs that no gateway starts. What no server
+// stores now comes again with the next look; an event that comes twice is known.
+func (w *work) hand(ctx context.Context) {
+	for len(w.unhanded) > 0 {
+		job := w.unhanded[0]
+		if _, err := steer.Publish(ctx, w.js, job.ID, job.CompanyID.String()); err != nil {
+			return
+		}
+		w.unhanded = w.unhanded[1:]
+	}
 }
 
 // look asks for every open job and tells whether anything has changed.
 func (w *work) look(ctx context.Context) (changed bool, err error) {
+	w.hand(ctx)
 	for id, was := range w.open {
 		now := new(simulator.JobSnapshot)
 		if err := w.b.control.call(ctx, http.MethodGet, "jobs/"+id.String(), nil, now); err != nil {
@@ -273,12 +304,8 @@ func (w *work) waiting(why string) error {
 
 // told is what an operator's command says of the open jobs.
 func (b *bed) told(ctx context.Context, command []string, open map[uuid.UUID]*simulator.JobSnapshot) string {
-	var addresses []string
-	for _, s := range b.servers {
-		addresses = append(addresses, s.address)
-	}
 	cmd := exec.CommandContext(ctx, filepath.Join(b.o.Programs, "ledgerline"), command...)
-	cmd.Env = []string{"NATS_URL=" + urls(addresses)}
+	cmd.Env = []string{"NATS_URL=" + b.addresses()}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Sprintf("%s(%v)", out, err)

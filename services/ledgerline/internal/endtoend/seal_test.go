@@ -316,6 +316,10 @@ func TestOvertakenDrainDoesNotReopenTheJob(t *testing.T) {
 	in.completes(job)
 	first.open()
 	in.wait(second, "the first drain's second page")
+	now := in.until(job, "known", func(*ledgerlinev1.JobState) bool { return true })
+	if now.GetPhase() != ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED {
+		t.Errorf("the job that has ended is %s again", now.GetPhase())
+	}
 	overtaken.stop()
 	in.fetcher()
 	in.log.Wait("event known")

@@ -200,6 +200,35 @@ func TestOlderJobSealedLaterWaitsForTheRunningOne(t *testing.T) {
 	}
 }
 
+// Guards promise 6: the job that was interrupted has its company's turn and goes on,
+// although an older one was sealed meanwhile; neither waits for the other.
+func TestAnInterruptedJobGoesOnBeforeAnOlderOne(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 66})
+	in.fetcher()
+	to, here := holding(in, 2)
+	c := in.consumer(to)
+	running := in.add(simulator.JobSpec{Items: items(3)})
+	in.publish(running)
+	in.wait(here, "item 2 of the running job")
+	older := in.add(simulator.JobSpec{Items: items(3), CreatedAt: time.Now().Add(-time.Minute)})
+	in.publish(older)
+	in.until(older, "waiting", func(s *ledgerlinev1.JobState) bool { return s.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_WAITING })
+	c.die()
+	here.open()
+	after := &book{}
+	in.consumer(after)
+	in.completes(running, older)
+	var order []string
+	for _, d := range after.deliveries() {
+		order = append(order, d.JobID)
+	}
+	r, o := running.String(), older.String()
+	if want := []string{r, r, o, o, o}; !slices.Equal(order, want) {
+		t.Errorf("the items were sent for the jobs %v, want %v", order, want)
+	}
+}
+
 // lastRecord is when a job's last record was written.
 func (in *installation) lastRecord(job uuid.UUID) time.Time {
 	in.t.Helper()

@@ -1,0 +1,96 @@
+package consumer
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+	"github.com/ledgerline/ledgerline/pkg/topology"
+)
+
+// opened is a consumer that takes no manifests.
+func opened(t *testing.T) (*Consumer, context.Context) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	js := natstest.Start(t).JetStream(t)
+	options := topology.Options{Replicas: 1, Lease: time.Minute}
+	if err := topology.Ensure(ctx, js, options, zerolog.Nop()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Config{
+		Conn: js.Conn(), Logger: zerolog.Nop(), Worker: "worker", ConcurrentJobs: 1,
+		Payload: PayloadNone, OnFailure: OnFailureContinue,
+		Topology: options, APITimeout: topology.APITimeout(options.Lease),
+	})
+	if err == nil {
+		err = c.open(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, ctx
+}
+
+// A job that has just ended, or whose manifest is lost, hides no other older one.
+func TestTheNextOlderJobCountsWhereTheOldestIsGone(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	company, now := uuid.New(), time.Now()
+	open := func(age time.Duration) (uuid.UUID, *ledgerlinev1.Manifest) {
+		id := uuid.New()
+		c.turns.visit(&ledgerlinev1.JobState{
+			JobId: id.String(), CompanyId: company.String(), Run: 1,
+			CreatedAt: timestamppb.New(now.Add(-age)), Phase: ledgerlinev1.JobPhase_JOB_PHASE_WAITING,
+		}, now, false)
+		return id, &ledgerlinev1.Manifest{JobId: id.String(), CompanyId: company.String(), Run: 1, CreatedAt: timestamppb.New(now.Add(-age))}
+	}
+	open(time.Hour) // gone
+	older, manifest := open(time.Minute)
+	data, err := proto.Marshal(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.js.Publish(ctx, subject.Ready(older), data); err != nil {
+		t.Fatal(err)
+	}
+	youngest, manifest := open(0)
+	reason, err := c.olderFirst(ctx, &job{c: c, id: youngest, company: company, manifest: manifest})
+	if err != nil || !strings.Contains(reason, older.String()) {
+		t.Errorf("it waits because %q: %v", reason, err)
+	}
+}
+
+// A worker that was overtaken leaves the state of the run, or of the worker, after
+// it as it is: a retry would be lost, or a job that has ended would look alive.
+func TestAWorkerThatWasOvertakenWritesNoState(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	for name, later := range map[string]*ledgerlinev1.JobState{
+		"a further run": {Run: 2, Epoch: 3, Phase: ledgerlinev1.JobPhase_JOB_PHASE_DRAINING},
+		"a later claim": {Run: 1, Epoch: 4, Phase: ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED},
+	} {
+		id := uuid.New()
+		if err := c.jobs.Replace(ctx, id, later, 0); err != nil {
+			t.Fatal(err)
+		}
+		j := &job{
+			c: c, id: id, manifest: &ledgerlinev1.Manifest{JobId: id.String(), Run: 1, Count: 7},
+			tenure: &ledger.Tenure{Epoch: 3}, logger: zerolog.Nop(),
+		}
+		j.note(ctx, func(s *ledgerlinev1.JobState) { s.Phase = ledgerlinev1.JobPhase_JOB_PHASE_ACTIVE })
+		if now, _, err := c.jobs.Get(ctx, id); err != nil || !proto.Equal(now, later) {
+			t.Errorf("%s: the state is %v: %v", name, now, err)
+		}
+	}
+}

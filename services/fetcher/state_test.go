@@ -1,0 +1,53 @@
+package fetcher
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
+
+	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/natstest"
+	"github.com/ledgerline/ledgerline/pkg/subject"
+)
+
+// A fetcher that is late with its word on a run leaves the state of the next one as
+// it is: the job may have been worked, parked and retried meanwhile, and the retry
+// would be lost.
+func TestAFetcherThatWasOvertakenWritesNoState(t *testing.T) {
+	t.Parallel()
+	f := openedAt(t, natstest.Start(t), testLease)
+	for name, write := range map[string]func(job uuid.UUID){
+		"sealed": func(job uuid.UUID) {
+			f.noteSealed(within(t), &task{job: job, run: 1}, &ledgerlinev1.Manifest{JobId: job.String(), Run: 1, Count: 3}, zerolog.Nop())
+		},
+		"parked": func(job uuid.UUID) {
+			if _, err := f.js.Publish(within(t), subject.JobStarted, []byte(job.String())); err != nil {
+				t.Fatal(err)
+			}
+			msg, _, err := f.next(within(t))
+			if err != nil || msg == nil {
+				t.Fatalf("no event: %v", err)
+			}
+			if err := f.park(within(t), msg, job, &parkError{reason: "no", run: 1}, zerolog.Nop()); err != nil {
+				t.Fatal(err)
+			}
+			if there, err := f.parked.HasJob(within(t), job); there || err != nil {
+				t.Errorf("%s is parked: %v, %v", job, there, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := uuid.New()
+			retried := &ledgerlinev1.JobState{CompanyId: uuid.NewString(), Run: 2, Phase: ledgerlinev1.JobPhase_JOB_PHASE_DRAINING}
+			if err := f.jobs.Replace(within(t), job, retried, 0); err != nil {
+				t.Fatal(err)
+			}
+			write(job)
+			if now, _, err := f.jobs.Get(within(t), job); err != nil || !proto.Equal(now, retried) {
+				t.Errorf("the state is %v: %v", now, err)
+			}
+		})
+	}
+}
