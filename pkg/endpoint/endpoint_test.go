@@ -199,3 +199,34 @@ func TestAReplicaThatEndsIsAskedNoMore(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Whoever asks cannot have the answer stored where he may not write himself.
+func TestAnAnswerGoesToNoStream(t *testing.T) {
+	t.Parallel()
+	conn := natstest.Start(t).JetStream(t).Conn()
+	var mu sync.Mutex
+	var worked []int
+	offer(t, conn, "one", func(_ context.Context, q question) (reply, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		worked = append(worked, q.Number)
+		return reply{Double: 2 * q.Number}, nil
+	})
+	for _, to := range []string{"ledgerline.ledger.a.b", "$KV.LEDGERLINE_TOKENS.a", "$JS.API.STREAM.DELETE.LEDGERLINE_LEDGER"} {
+		if err := conn.PublishRequest(asked, to, []byte(`{"number":1}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Requests are taken in one after another.
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var answer reply
+	if err := endpoint.Ask(ctx, conn, asked, question{Number: 2}, &answer); err != nil || answer.Double != 4 {
+		t.Fatalf("%v: %v", answer, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(worked, []int{2}) {
+		t.Errorf("worked on %v", worked)
+	}
+}

@@ -79,11 +79,24 @@ func (s Service) add() (micro.Service, error) {
 		return nil, fmt.Errorf("offer %s: %w", s.Name, err)
 	}
 	for _, e := range s.Endpoints {
-		if err := service.AddEndpoint(e.Name, e.Handle, micro.WithEndpointSubject(e.Subject)); err != nil {
+		if err := service.AddEndpoint(e.Name, s.answerable(e.Handle), micro.WithEndpointSubject(e.Subject)); err != nil {
 			return nil, errors.Join(fmt.Errorf("offer %s: %w", e.Subject, err), service.Stop())
 		}
 	}
 	return service, nil
+}
+
+// answerable leaves out requests whose answer would be stored: the server does not
+// look whether who asks may write to the subject that the answer is wanted on, and we
+// may write more than an operator, such as a ledger or a token.
+func (s Service) answerable(handle micro.Handler) micro.Handler {
+	return micro.HandlerFunc(func(r micro.Request) {
+		if to := r.Reply(); strings.HasPrefix(to, "ledgerline.") || strings.HasPrefix(to, "$") {
+			s.Logger.Warn().Str("subject", r.Subject()).Str("reply", to).Msg(logevent.EndpointFailed)
+			return
+		}
+		handle.Handle(r)
+	})
 }
 
 // Pool runs the requests of a service beside one another, since a service's own

@@ -40,6 +40,10 @@ const (
 // ErrRenewed is returned by Watch when the bucket was removed, or made anew.
 var ErrRenewed = errors.New("the jobs bucket was removed or made anew")
 
+// ErrUnreadable is returned by List, after every visit, for states that cannot be
+// read.
+var ErrUnreadable = errors.New("not every job's state can be read")
+
 // ErrNotFound is returned when the bucket knows nothing of a job.
 var ErrNotFound = errors.New("no such job here")
 
@@ -173,7 +177,10 @@ func (s *Store) List(ctx context.Context, visit func(state *ledgerlinev1.JobStat
 				return errors.New("list jobs: the connection was closed")
 			}
 			if entry == nil { // everything there is has been delivered
-				return errors.Join(unreadable...)
+				if len(unreadable) > 0 {
+					return fmt.Errorf("%w: %w", ErrUnreadable, errors.Join(unreadable...))
+				}
+				return nil
 			}
 			state, err := decode(entry.Key(), entry.Value())
 			if err != nil {
@@ -222,8 +229,10 @@ func (s *Store) Since(ctx context.Context, after uint64, visit func(state *ledge
 
 // Watch calls visit for every job of the bucket and then for each change, until
 // ctx ends, when it returns nil. removed is true for an entry that expired or
-// was deleted; only the job id is set then. It returns ErrRenewed when the bucket is
-// not the one that it began with: the server does not tell a watcher that.
+// was deleted; only the job id is set then. States that cannot be read are left out,
+// as by Since: one of a newer version must not hide what becomes of other jobs. It
+// returns ErrRenewed when the bucket is not the one that it began with: the server
+// does not tell a watcher that.
 func (s *Store) Watch(ctx context.Context, visit func(state *ledgerlinev1.JobState, at time.Time, removed bool)) error {
 	born, err := s.born(ctx)
 	if err != nil {
@@ -260,11 +269,9 @@ func (s *Store) Watch(ctx context.Context, visit func(state *ledgerlinev1.JobSta
 				visit(&ledgerlinev1.JobState{JobId: entry.Key()}, entry.Created(), true)
 				continue
 			}
-			state, err := decode(entry.Key(), entry.Value())
-			if err != nil {
-				return err
+			if state, err := decode(entry.Key(), entry.Value()); err == nil {
+				visit(state, entry.Created(), false)
 			}
-			visit(state, entry.Created(), false)
 		}
 	}
 }

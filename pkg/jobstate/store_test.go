@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -237,12 +238,22 @@ func TestAnUnreadableStateIsNamedAndLeftAlone(t *testing.T) {
 	}
 	var seen []string
 	err = b.store.List(b.ctx, func(s *ledgerlinev1.JobState, _ time.Time) { seen = append(seen, s.GetJobId()) })
-	if !errors.Is(err, ledger.ErrNewer) || !strings.Contains(err.Error(), corrupt.String()) || len(seen) != 1 || seen[0] != good.String() {
+	if !errors.Is(err, jobstate.ErrUnreadable) || !errors.Is(err, ledger.ErrNewer) || !strings.Contains(err.Error(), corrupt.String()) || len(seen) != 1 || seen[0] != good.String() {
 		t.Errorf("listed %v: %v", seen, err)
 	}
-	err = b.store.Watch(b.ctx, func(*ledgerlinev1.JobState, time.Time, bool) {})
-	if err == nil || !strings.Contains(err.Error(), corrupt.String()) {
-		t.Errorf("watch: %v", err)
+	// What comes after them is seen.
+	next := uuid.New()
+	watching, enough := context.WithCancel(b.ctx)
+	defer enough()
+	seen = nil
+	b.setPhase(next, ledgerlinev1.JobPhase_JOB_PHASE_SEALED)
+	err = b.store.Watch(watching, func(s *ledgerlinev1.JobState, _ time.Time, _ bool) {
+		if seen = append(seen, s.GetJobId()); s.GetJobId() == next.String() {
+			enough()
+		}
+	})
+	if err != nil || !slices.Equal(seen, []string{good.String(), next.String()}) {
+		t.Errorf("watched %v: %v", seen, err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 
+	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 )
 
@@ -114,7 +115,8 @@ func New(o Options) (*Authorizer, error) {
 	}, nil
 }
 
-// Close ends waits, and waits for a refresh that is under way to be stored.
+// Close ends waits, and waits for a refresh that is under way, or whose pair NATS did
+// not take before, to be stored.
 func (a *Authorizer) Close() {
 	a.mu.Lock()
 	if !a.closed {
@@ -123,6 +125,9 @@ func (a *Authorizer) Close() {
 	}
 	a.mu.Unlock()
 	a.running.Wait()
+	if err := a.storePending(context.Background()); err != nil {
+		a.logger.Error().Err(err).Msg(logevent.PleoTokenNotStored)
+	}
 }
 
 // Authorize implements pleo.Authorizer.

@@ -23,10 +23,11 @@ const (
 	retryDoublings = 6
 )
 
-// renewed is a new pair, and the refresh token that it was given for.
+// renewed is a new pair, and the entry that was locked for it.
 type renewed struct {
 	pair
-	from string
+	locked entry
+	at     uint64 // revision
 	// shown tells that the log has the trouble of storing it.
 	shown bool
 }
@@ -118,7 +119,7 @@ func (a *Authorizer) ask(ctx context.Context, e entry, revision uint64) (given b
 	switch {
 	case err == nil:
 		a.mu.Lock()
-		a.pending = &renewed{pair: got, from: e.Refresh}
+		a.pending = &renewed{pair: got, locked: e, at: revision}
 		a.mu.Unlock()
 		return true, nil
 	case errors.As(err, &void):
@@ -168,7 +169,9 @@ func (a *Authorizer) overwrite(ctx context.Context, e entry, revision uint64) er
 	return nil
 }
 
-// storePending stores a pair that Pleo has given, if there is one.
+// storePending stores a pair that Pleo has given, if there is one. The end of the
+// process does not cut it off either: without the new pair a person has to authorise
+// again.
 func (a *Authorizer) storePending(ctx context.Context) error {
 	a.mu.Lock()
 	p := a.pending
@@ -186,39 +189,49 @@ func (a *Authorizer) storePending(ctx context.Context) error {
 			a.mu.Unlock()
 			return nil
 		}
-		if err != nil && !p.shown {
+		if !p.shown {
 			p.shown = true
 			a.logger.Error().Err(err).Msg(logevent.PleoTokenNotStored)
 		}
-		// An overtaken write is tried again at once; the entry is read anew.
-		if err != nil && (!a.pause(ctx, lookInterval) || ctx.Err() != nil) {
+		timer := time.NewTimer(lookInterval)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
 			return fmt.Errorf("%w: %w", errUnstored, err)
 		}
 	}
 }
 
-// store puts a new pair in the place of the one that it was given for. done: it
+// store puts a new pair in the place of the entry that was locked for it. done: it
 // stands there, or another pair does that this one is not the successor of.
 func (a *Authorizer) store(ctx context.Context, p *renewed) (done bool, err error) {
-	e, revision, err := a.read(ctx)
-	if err != nil {
-		return false, err
-	}
-	if e.Refresh == p.refresh && e.Access == p.access {
-		return true, nil // its reply was lost
-	}
-	if e.Refresh != p.from {
+	e := entry{Access: p.access, Refresh: p.refresh, Issued: p.issued, Expires: p.expires, Seeds: p.locked.Seeds}
+	_, err = a.write(ctx, e, p.at)
+	if err == nil {
+		a.logger.Info().Time("expires", p.expires).Msg(logevent.PleoTokenRefreshed)
 		return true, nil
 	}
-	e = entry{Access: p.access, Refresh: p.refresh, Issued: p.issued, Expires: p.expires, Seeds: e.Seeds}
-	if _, err := a.write(ctx, e, revision); err != nil {
-		if errors.Is(err, errOvertaken) {
-			err = nil
-		}
+	if !errors.Is(err, errOvertaken) {
 		return false, err
 	}
-	a.logger.Info().Time("expires", p.expires).Msg(logevent.PleoTokenRefreshed)
-	return true, nil
+	// A first try whose reply was lost, or somebody who wrote in between, such as an
+	// operator's new token.
+	now, revision, err := a.read(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case revision <= p.at:
+		// A replica that does not know of the lock yet has answered, and this write
+		// fails; or the bucket is a new one.
+		_, err = a.write(ctx, e, revision)
+		return err == nil, err
+	case now.Refresh != p.locked.Refresh:
+		return true, nil
+	}
+	// The same refresh token, under another's lock.
+	p.locked, p.at = now, revision
+	return false, errOvertaken
 }
 
 // lost is the error of a refresh token that Pleo refuses; the log has it once.

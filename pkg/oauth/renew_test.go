@@ -399,6 +399,52 @@ func TestCloseFinishesARefresh(t *testing.T) {
 	}
 }
 
+// Nor is a pair lost that NATS does not take while the process ends: a person would
+// have to authorise again.
+func TestCloseStoresWhatNATSDidNotTake(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	network := natstest.StartNetwork(t, b.nats.URL())
+	r := b.replica(func(o *Options) { o.JetStream = natstest.JetStream(t, network.URL()) })
+	var once sync.Once
+	b.at.hold = func() { once.Do(network.Cut) }
+	go func() { _, _ = r.authorize() }()
+	b.log.Wait(logevent.PleoTokenNotStored)
+	go func() {
+		<-r.closing
+		<-time.After(5 * lookInterval) // longer than a Close that does not wait
+		network.Mend()
+	}()
+	r.Close()
+	if e := b.stored(); e.Access != b.at.present() || e.Access == "" {
+		t.Error("the pair is not stored")
+	}
+}
+
+// A replica of the bucket that does not know of this refresh yet, and answers, does
+// not make its pair go away.
+func TestAPairOutlivesAReplicaThatLags(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.replica()
+	r.mustAuthorize()
+	_, revision, err := r.read(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is there is an entry before the lock, by its revision, and of another token.
+	next := &renewed{
+		pair:   pair{access: "hush-next", refresh: "hush-refresh", issued: time.Now(), expires: time.Now().Add(time.Hour)},
+		locked: entry{Refresh: "hush-other"}, at: revision + 1,
+	}
+	if done, err := r.store(within(t), next); err != nil || !done {
+		t.Fatalf("it is not stored: %v, %v", done, err)
+	}
+	if e := b.stored(); e.Access != "hush-next" {
+		t.Error("the pair went away")
+	}
+}
+
 // The end of the call that wanted a token does not cut the refresh off: what Pleo
 // has carried out is stored.
 func TestRefreshOutlivesItsCall(t *testing.T) {

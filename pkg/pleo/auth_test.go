@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,35 @@ func TestRefusedCredentialAlertsAndWaits(t *testing.T) {
 			t.Errorf("secret in log or error: %v\n%s", err, u.logs)
 		}
 	})
+}
+
+// Whoever comes again by himself does not wait for a person, once a refresh was tried.
+func TestAnImpatientCallEndsWithARefusedCredential(t *testing.T) {
+	t.Parallel()
+	for name, authorize := range map[string]func(int) (string, error){
+		"refused":       func(int) (string, error) { return "Bearer " + token, nil },
+		"not to be had": func(int) (string, error) { return "", errors.New("authorise again") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				answer(w, 401, `{"type":"UNAUTHORIZED","message":"no"}`)
+			}))
+			defer at.Close()
+			auth := &fakeOAuth{authorize: authorize, refresh: func(int, string) (bool, error) { return false, nil }}
+			c, err := New(Config{BaseURL: at.URL, Auth: auth, Impatient: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.CloseIdleConnections()
+			if _, err := c.Job(t.Context(), jobID); err == nil || t.Context().Err() != nil {
+				t.Errorf("%v", err)
+			}
+			if want := map[bool]int{true: 1}[name == "refused"]; auth.refreshes != want || auth.asked != 1 {
+				t.Errorf("asked for %d credentials and %d refreshes", auth.asked, auth.refreshes)
+			}
+		})
+	}
 }
 
 // fakeOAuth stands for the authorizer to come.

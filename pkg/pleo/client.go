@@ -122,6 +122,10 @@ type Config struct {
 	Logger zerolog.Logger
 	// Limiter, if set, is asked before every HTTP request, after Rate.
 	Limiter Limiter
+	// Impatient ends a call whose credential is refused, or cannot be had, once a
+	// refresh was tried: for callers that come again by themselves, and hold others up
+	// meanwhile. Else it is tried until the call's context ends.
+	Impatient bool
 	// Observe, if set, is called after every HTTP request, by the goroutine that
 	// made it, which waits for it.
 	Observe func(Call)
@@ -151,6 +155,7 @@ type connection struct {
 	log       zerolog.Logger
 	observe   func(Call)
 	userAgent string
+	impatient bool
 
 	alertMu   sync.Mutex
 	lastAlert time.Time
@@ -221,6 +226,7 @@ func New(cfg Config) (*Client, error) {
 		log:       cfg.Logger,
 		observe:   cfg.Observe,
 		userAgent: cfg.UserAgent,
+		impatient: cfg.Impatient,
 	}
 	if cfg.Rate > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(cfg.Rate), int(math.Ceil(cfg.Rate)))

@@ -79,7 +79,7 @@ func judge(err error) verdict {
 
 // do tries k until it succeeds, is refused for good, or ctx is done. The number
 // of tries has no bound of its own: the job's deadline, given as ctx's, is the
-// bound.
+// bound. Only an impatient client's ends with a refused credential.
 func (c *Client) do(ctx context.Context, k call) error {
 	waits := newWaits()
 	var last error // of the tries so far
@@ -119,6 +119,9 @@ func (c *Client) do(ctx context.Context, k call) error {
 				}
 			}
 			c.alert(k, last)
+			if c.impatient {
+				return fmt.Errorf("%s: %w", k.doing, last)
+			}
 		}
 		wait := waitFor(waits, err)
 		c.log.Warn().Func(about(k, last)).Int("attempt", attempt).

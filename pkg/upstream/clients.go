@@ -27,6 +27,23 @@ type Options struct {
 	Logger    zerolog.Logger
 	// Observe, if set, is called after each request of any of the clients.
 	Observe func(pleo.Call)
+	// Impatient as in pleo.Config.
+	Impatient bool
+	// Limits, if set, are the process's own, which has more clients than these.
+	Limits *governor.Governor
+}
+
+// NewLimits makes the rate limits of a process, nil where none are set; nobody is
+// contacted.
+func NewLimits(conn *nats.Conn, settings config.Pleo, replicas int, logger zerolog.Logger) (*governor.Governor, error) {
+	if settings.Rate <= 0 {
+		return nil, nil //nolint:nilnil // no limits
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	return governor.New(governor.Options{JetStream: js, Replicas: replicas, Rate: settings.Rate, Logger: logger})
 }
 
 // Clients are the clients of all credentials. Safe for concurrent use.
@@ -42,10 +59,9 @@ func New(o Options) (*Clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	var limits *governor.Governor
-	if o.Settings.Rate > 0 {
-		limits, err = governor.New(governor.Options{JetStream: js, Replicas: o.Replicas, Rate: o.Settings.Rate, Logger: o.Logger})
-		if err != nil {
+	limits := o.Limits
+	if limits == nil {
+		if limits, err = NewLimits(o.Conn, o.Settings, o.Replicas, o.Logger); err != nil {
 			return nil, err
 		}
 	}
@@ -73,7 +89,7 @@ func New(o Options) (*Clients, error) {
 func (c *Clients) client(o Options, js jetstream.JetStream, limits *governor.Governor, credential config.Credential, company uuid.UUID) (*pleo.Client, error) {
 	cfg := pleo.Config{
 		BaseURL: o.Settings.URL, Timeout: o.Settings.Timeout, PageSize: o.Settings.PageSize,
-		UserAgent: o.UserAgent, Logger: o.Logger, Observe: o.Observe,
+		UserAgent: o.UserAgent, Logger: o.Logger, Observe: o.Observe, Impatient: o.Impatient,
 	}
 	if limits != nil {
 		// The governor keeps the process's own rate as well: behind the line in

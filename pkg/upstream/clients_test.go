@@ -70,7 +70,7 @@ func (a *api) last() string {
 	return a.came[len(a.came)-1]
 }
 
-func clients(t *testing.T, settings config.Pleo) *upstream.Clients {
+func clients(t *testing.T, settings config.Pleo, change ...func(*upstream.Options)) *upstream.Clients {
 	t.Helper()
 	log := logtest.New(t)
 	js := natstest.Start(t).JetStream(t)
@@ -80,7 +80,11 @@ func clients(t *testing.T, settings config.Pleo) *upstream.Clients {
 		t.Fatal(err)
 	}
 	settings.Timeout, settings.PageSize = 5*time.Second, 100
-	c, err := upstream.New(upstream.Options{Settings: settings, Conn: js.Conn(), Replicas: 1, UserAgent: "ledgerline/test", Logger: log.Logger()})
+	options := upstream.Options{Settings: settings, Conn: js.Conn(), Replicas: 1, UserAgent: "ledgerline/test", Logger: log.Logger()}
+	for _, c := range change {
+		c(&options)
+	}
+	c, err := upstream.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,20 +201,27 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// The limit of the settings holds for all credentials of the process together.
+// The limit of the settings holds for all credentials of the process together, and for
+// all of its services where it has several.
 func TestRateIsTheProcesss(t *testing.T) {
 	t.Parallel()
 	at := newAPI(t)
-	c := clients(t, config.Pleo{
+	settings := config.Pleo{
 		URL: at.URL, Rate: 5, Token: config.NewSecret("hush-default"),
 		Credentials: []config.Credential{{CompanyID: companyA.String(), Token: config.NewSecret("hush-a")}},
-	})
+	}
+	limits, err := upstream.NewLimits(natstest.Start(t).JetStream(t).Conn(), settings, 1, logtest.New(t).Logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := func(o *upstream.Options) { o.Limits = limits }
+	services := []*upstream.Clients{clients(t, settings, shared), clients(t, settings, shared)}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	var all sync.WaitGroup
-	for _, company := range []uuid.UUID{companyA, other} {
+	for n, company := range []uuid.UUID{companyA, other, companyA, other} {
 		all.Go(func() {
-			client, err := c.For(company)
+			client, err := services[n/2].For(company)
 			for err == nil {
 				_, err = client.Job(ctx, jobID)
 			}

@@ -394,10 +394,18 @@ var errOvertaken = errors.New("the job's state is of a later run or claim")
 
 // note writes to the bucket what people ask of a job. It decides nothing, so
 // trouble is only logged.
+func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
+	if err := j.tell(ctx, change); err != nil {
+		j.logger.Warn().Err(err).Msg(logevent.StateNotWritten)
+	}
+}
+
+// tell is note for what must come to be known, such as the end, which the company's
+// next job waits for.
 //
 // A worker that was overtaken says nothing: the run that an operator has asked for
 // since, or the worker that has the job now, does.
-func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
+func (j *job) tell(ctx context.Context, change func(*ledgerlinev1.JobState)) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerNote)
@@ -416,9 +424,10 @@ func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
 		return nil
 	})
 	crashpoint.After(crashpoint.ConsumerNote)
-	if err != nil && !errors.Is(err, errOvertaken) {
-		j.logger.Warn().Err(err).Msg(logevent.StateNotWritten)
+	if errors.Is(err, errOvertaken) {
+		return nil
 	}
+	return err
 }
 
 // settle does what a job's end asks of its manifest.

@@ -338,9 +338,7 @@ func (j *job) end(ctx context.Context, end *endError) error {
 	if err := j.remove(ctx, true); err != nil {
 		return err
 	}
-	if err := j.announceEnd(ctx); err != nil {
-		return err
-	}
+	announceErr := j.announceEnd(ctx)
 	j.c.metrics.JobEnded(end.phase)
 	event, message := j.logger.Info(), logevent.JobEnded
 	if isParked {
@@ -349,11 +347,13 @@ func (j *job) end(ctx context.Context, end *endError) error {
 	event.Str("phase", jobstate.PhaseName(end.phase)).Str("reason", end.reason).Uint32("total", j.total()).
 		Uint32("booked", j.counts.booked).Uint32("already_booked", j.counts.alreadyBooked).
 		Uint32("failed", j.counts.failed).Msg(message)
-	return nil
+	return announceErr
 }
 
-// announceEnd tells what the ledger's last record says: to people, and where the
-// job goes on to the fetchers. Doing it again after a crash changes nothing.
+// announceEnd tells what the ledger's last record says: to people, to the gateways,
+// which start the company's next job, and where the job goes on to the fetchers. Doing
+// it again after a crash changes nothing; what could not be told is, when the manifest
+// comes again.
 func (j *job) announceEnd(ctx context.Context) error {
 	last, err := j.c.ledger.Last(ctx, j.company, j.id)
 	if err != nil {
@@ -361,7 +361,7 @@ func (j *job) announceEnd(ctx context.Context) error {
 	}
 	end := last.Record.GetEnd()
 	final := ledger.Final(end.GetPhase())
-	j.note(ctx, func(s *ledgerlinev1.JobState) {
+	err = j.tell(ctx, func(s *ledgerlinev1.JobState) {
 		s.Phase, s.Reason, s.Worker, s.Position = end.GetPhase(), end.GetReason(), "", last.Record.GetPosition()
 		s.Epoch, s.Deadline = last.Record.GetEpoch(), timestamppb.New(j.deadlineAt())
 		if final {
@@ -372,8 +372,8 @@ func (j *job) announceEnd(ctx context.Context) error {
 			s.Run = j.manifest.GetRun() + 1
 		}
 	})
-	if final {
-		return nil
+	if err != nil || final {
+		return err
 	}
 	return j.c.publishStarted(ctx, j.id, j.company)
 }

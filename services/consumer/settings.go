@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/governor"
 	"github.com/ledgerline/ledgerline/pkg/host"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/metrics"
@@ -47,6 +48,9 @@ type Groups struct {
 	Metrics *metrics.Set
 	// Traces gets the spans; nil for nobody.
 	Traces *tracing.Tracer
+	// Limits are those of a process that sends more requests than these; nil for limits
+	// of its own.
+	Limits *governor.Governor
 }
 
 // FromSettings is New for groups of settings. The sink and the clients for Pleo are
@@ -58,7 +62,7 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (c *Consumer
 	if g.Pleo.HasCredentials() {
 		all, err := upstream.New(upstream.Options{
 			Settings: g.Pleo, Conn: conn, Replicas: g.Streams.Replicas, UserAgent: "ledgerline-consumer", Logger: logger,
-			Observe: metrics.OrNew(g.Metrics).PleoCalled,
+			Observe: metrics.OrNew(g.Metrics).PleoCalled, Limits: g.Limits,
 		})
 		if err != nil {
 			return nil, nil, err

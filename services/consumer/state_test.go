@@ -94,3 +94,30 @@ func TestAWorkerThatWasOvertakenWritesNoState(t *testing.T) {
 		}
 	}
 }
+
+// The end of a job is told, or the manifest comes again until it is: a gateway that
+// takes the job for alive starts no other one of its company.
+func TestAnEndThatCannotBeToldIsToldAgain(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	id, company := uuid.New(), uuid.New()
+	manifest := &ledgerlinev1.Manifest{JobId: id.String(), CompanyId: company.String(), Run: 1}
+	tenure, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := &ledgerlinev1.End{Phase: ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED}
+	if err := tenure.Append(ctx, &ledgerlinev1.LedgerRecord{End: end}); err != nil {
+		t.Fatal(err)
+	}
+	j := &job{c: c, id: id, company: company, manifest: manifest, tenure: tenure, logger: zerolog.Nop()}
+	if err := j.announceEnd(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.js.DeleteStream(ctx, "KV_"+subject.BucketJobs); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.announceEnd(ctx); err == nil {
+		t.Error("the end is taken for told")
+	}
+}

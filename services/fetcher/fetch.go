@@ -111,6 +111,19 @@ func (f *Fetcher) accept(ctx context.Context, job uuid.UUID) (*task, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ledger.Final(state.GetPhase()) {
+		// In a cluster a replica answers that may not know of a retry yet, and the
+		// event would be acked for nothing: written back, the state is the leader's.
+		state, err = f.jobs.Update(ctx, job, func(s *ledgerlinev1.JobState) error {
+			if s.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_UNSPECIFIED {
+				return errTaken // it expired just now
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errTaken) {
+			return nil, err
+		}
+	}
 	if state != nil {
 		if state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
 			company, err := subject.ParseID(state.GetCompanyId())

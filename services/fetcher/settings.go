@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/governor"
 	"github.com/ledgerline/ledgerline/pkg/host"
 	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
@@ -29,21 +30,35 @@ func (s Settings) Validate() config.Faults {
 	return s.Pleo.RequireCredentials("jobs are read from Pleo")
 }
 
+// Groups are the groups of settings that a fetcher is made from.
+type Groups struct {
+	Streams config.Streams
+	Pleo    config.Pleo
+	Fetcher config.Fetcher
+	// Metrics are counted on; nil for nobody.
+	Metrics *metrics.Set
+	// Traces gets the spans; nil for nobody.
+	Traces *tracing.Tracer
+	// Limits are those of a process that sends more requests than these; nil for limits
+	// of its own.
+	Limits *governor.Governor
+}
+
 // FromSettings is New for groups of settings. closeClients is called once Run has
 // returned.
-func FromSettings(conn *nats.Conn, streams config.Streams, p config.Pleo, f config.Fetcher, m *metrics.Set, traces *tracing.Tracer, logger zerolog.Logger) (fetcher *Fetcher, closeClients func(), err error) {
+func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (fetcher *Fetcher, closeClients func(), err error) {
 	clients, err := upstream.New(upstream.Options{
-		Settings: p, Conn: conn, Replicas: streams.Replicas, UserAgent: "ledgerline-fetcher", Logger: logger,
-		Observe: metrics.OrNew(m).PleoCalled,
+		Settings: g.Pleo, Conn: conn, Replicas: g.Streams.Replicas, UserAgent: "ledgerline-fetcher", Logger: logger,
+		Observe: metrics.OrNew(g.Metrics).PleoCalled, Limits: g.Limits,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	fetcher, err = New(Config{
-		Conn: conn, Pleo: clients, Logger: logger, Metrics: m, Traces: traces,
-		Topology:  topology.Options{Replicas: streams.Replicas, Lease: streams.Lease, LedgerMaxAge: streams.LedgerMaxAge},
-		Order:     Order(f.Order),
-		StartJobs: f.StartJobs, APITimeout: topology.APITimeout(streams.Lease),
+		Conn: conn, Pleo: clients, Logger: logger, Metrics: g.Metrics, Traces: g.Traces,
+		Topology:  topology.Options{Replicas: g.Streams.Replicas, Lease: g.Streams.Lease, LedgerMaxAge: g.Streams.LedgerMaxAge},
+		Order:     Order(g.Fetcher.Order),
+		StartJobs: g.Fetcher.StartJobs, APITimeout: topology.APITimeout(g.Streams.Lease),
 	})
 	if err != nil {
 		clients.Close()
@@ -66,7 +81,9 @@ func Serve(ctx context.Context, s *Settings, rt *program.Runtime) error {
 			return natsconn.Connect(ctx, s.Service.NATS, natsconn.Options{Name: "ledgerline-fetcher", Logger: rt.Log})
 		},
 		Build: func(_ context.Context, conn *nats.Conn) ([]host.Worker, func(), error) {
-			f, closeClients, err := FromSettings(conn, s.Service.Streams, s.Pleo, s.Fetcher, shown, traces, rt.Log)
+			f, closeClients, err := FromSettings(conn, Groups{
+				Streams: s.Service.Streams, Pleo: s.Pleo, Fetcher: s.Fetcher, Metrics: shown, Traces: traces,
+			}, rt.Log)
 			return []host.Worker{f}, closeClients, err
 		},
 	})

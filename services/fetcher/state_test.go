@@ -51,3 +51,25 @@ func TestAFetcherThatWasOvertakenWritesNoState(t *testing.T) {
 		})
 	}
 }
+
+// What the bucket says of an event's end is asked of its leader, which a write is: a
+// replica may not know of the retry yet that the event is of.
+func TestAnEventIsNotDroppedByAReplicasWord(t *testing.T) {
+	t.Parallel()
+	f := openedAt(t, natstest.Start(t), testLease)
+	job := uuid.New()
+	ended := &ledgerlinev1.JobState{CompanyId: uuid.NewString(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_PARKED}
+	if err := f.jobs.Replace(within(t), job, ended, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, before, err := f.jobs.Get(within(t), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if task, err := f.accept(within(t), job); task != nil || err != nil {
+		t.Fatalf("%v: %v", task, err)
+	}
+	if now, after, err := f.jobs.Get(within(t), job); err != nil || after == before || !proto.Equal(now, ended) {
+		t.Errorf("revision %d after %d, %v: %v", after, before, now, err)
+	}
+}

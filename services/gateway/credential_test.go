@@ -27,6 +27,19 @@ func (s several) For(company uuid.UUID) (*pleo.Client, error) {
 // is refused costs the others nothing.
 func TestEachCompanyIsAskedAboutWithItsOwnCredential(t *testing.T) {
 	t.Parallel()
+	for name, refusal := range map[string]func(http.ResponseWriter){
+		"no scope":    func(w http.ResponseWriter) { refuse(w, http.StatusForbidden, "FORBIDDEN") },
+		"not its own": func(w http.ResponseWriter) { refuse(w, http.StatusUnauthorized, "UNAUTHORIZED") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eachCompanyByItsOwn(t, refusal)
+		})
+	}
+}
+
+func eachCompanyByItsOwn(t *testing.T, refusal func(http.ResponseWriter)) {
+	t.Helper()
 	b := newBench(t)
 	first, second, refused, other := uuid.New(), uuid.New(), uuid.New(), uuid.New()
 	tokens := map[uuid.UUID]string{first: "first", second: "second", refused: "refused", uuid.Nil: "default"}
@@ -36,14 +49,14 @@ func TestEachCompanyIsAskedAboutWithItsOwnCredential(t *testing.T) {
 			if r.Header.Get("Authorization") != "Bearer refused" {
 				return false
 			}
-			refuse(w, http.StatusForbidden, "FORBIDDEN")
+			refusal(w)
 			return true
 		}
 	})
 	all := several{}
 	for company, token := range tokens {
 		client, err := pleo.New(pleo.Config{
-			BaseURL: b.pleo.url, Auth: pleo.BearerToken(pleo.StaticSecret(token)), Timeout: 5 * time.Second, PageSize: 2, Logger: b.log.Logger(),
+			BaseURL: b.pleo.url, Auth: pleo.BearerToken(pleo.StaticSecret(token)), Timeout: 5 * time.Second, PageSize: 2, Logger: b.log.Logger(), Impatient: true,
 		})
 		if err != nil {
 			t.Fatal(err)

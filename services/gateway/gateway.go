@@ -83,9 +83,11 @@ type Gateway struct {
 	logger zerolog.Logger
 	here   *here
 	marks  *marks
-	ready  *readiness
-	wakes  *wakes
-	hands  *hands
+	// recovery is what is left of the poll at a start.
+	recovery recovery
+	ready    *readiness
+	wakes    *wakes
+	hands    *hands
 	// refusals logs webhooks that are refused: anybody can send one.
 	refusals zerolog.Logger
 
@@ -191,7 +193,12 @@ func (g *Gateway) openStores(ctx context.Context) error {
 	if g.parked, err = parked.Open(ctx, g.js); err != nil {
 		return err
 	}
-	return g.jobs.List(ctx, g.here.learn)
+	if err = g.jobs.List(ctx, g.here.learn); errors.Is(err, jobstate.ErrUnreadable) {
+		// Whoever comes to such a job reads it again and leaves it alone.
+		g.logger.Warn().Err(err).Msg(logevent.StatesUnwatched)
+		return nil
+	}
+	return err
 }
 
 // store puts a detection into the queue and returns once JetStream has it.

@@ -108,6 +108,10 @@ func (g *Gateway) lookOnce(ctx context.Context, company uuid.UUID, logger zerolo
 	// What here says is busy will be seen to end by the same watch that says so,
 	// and the company is looked at again then: nothing has to wait for it.
 	if job, phase, found := g.here.busy(company); found {
+		if ctx.Err() != nil {
+			// Stopping, and here is followed no more: another gateway looks.
+			return outcome{}, context.Cause(ctx)
+		}
 		return outcome{JobID: job.String(), Action: busy, Reason: "the job is " + jobstate.PhaseName(phase)}, nil
 	}
 	if err := g.ready.ask(ctx); err != nil {
@@ -174,8 +178,13 @@ func (g *Gateway) listAll(ctx context.Context, company uuid.UUID, q pleo.JobsQue
 	if err != nil {
 		return nil, 0, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	still := time.AfterFunc(pagePatience, func() { cancel(fmt.Errorf("no page came for %s", pagePatience)) })
+	defer still.Stop()
 	crashpoint.Before(crashpoint.GatewayList)
 	stats, err := client.EachJob(ctx, q, func(page []pleo.Job) error {
+		still.Reset(pagePatience)
 		for _, job := range page {
 			// A state that was not asked for is none that we know what to do with.
 			if !slices.Contains(q.Statuses, job.Status) {

@@ -71,13 +71,14 @@ type mark struct {
 // errUnderWay, errOver.
 func (g *Gateway) mark(ctx context.Context, job candidate, logger zerolog.Logger) (*mark, context.Context, error) {
 	state, revision, err := g.jobs.Get(ctx, job.id)
-	if errors.Is(err, jobstate.ErrNotFound) {
+	known := err == nil
+	if errors.Is(err, jobstate.ErrNotFound) { // a deleted one has a revision all the same
 		state, err = &ledgerlinev1.JobState{Run: 1}, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if revision != 0 {
+	if known {
 		switch standing := standingOf(state); {
 		case standing == over:
 			return nil, nil, errOver

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +130,23 @@ func TestTheStartsPollIsMadeAgain(t *testing.T) {
 	b.start()
 	b.log.WaitCount(logevent.PollFailed, 2)
 	b.wantEvent(job)
+}
+
+func TestOnlyWhatFailedOfAStartsPollIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	refused, fine := uuid.New(), uuid.New()
+	all := []uuid.UUID{uuid.Nil, refused, fine}
+	var r recovery
+	if left := r.left(7, all); !slices.Equal(left, all) {
+		t.Errorf("at first %v", left)
+	}
+	r.keep(7, failures{refused: errors.New("no")})
+	if left := r.left(7, all); !slices.Equal(left, []uuid.UUID{refused}) {
+		t.Errorf("again %v", left)
+	}
+	if left := r.left(8, all); !slices.Equal(left, all) {
+		t.Errorf("at the next start %v", left)
+	}
 }
 
 func TestTheIntervalIsJittered(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/governor"
 	"github.com/ledgerline/ledgerline/pkg/host"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/metrics"
@@ -51,6 +52,9 @@ type Groups struct {
 	Metrics *metrics.Set
 	// Traces gets the spans; nil for nobody.
 	Traces *tracing.Tracer
+	// Limits are those of a process that sends more requests than these; nil for limits
+	// of its own.
+	Limits *governor.Governor
 }
 
 // FromSettings is New for groups of settings. The sink is opened here, to be asked
@@ -65,7 +69,9 @@ func FromSettings(conn *nats.Conn, g Groups, logger zerolog.Logger) (gateway *Ga
 	}
 	clients, err := upstream.New(upstream.Options{
 		Settings: g.Pleo, Conn: conn, Replicas: g.Streams.Replicas, UserAgent: "ledgerline-gateway", Logger: logger,
-		Observe: metrics.OrNew(g.Metrics).PleoCalled,
+		Observe: metrics.OrNew(g.Metrics).PleoCalled, Limits: g.Limits,
+		// A look comes again by itself, and holds the looks at other companies up.
+		Impatient: true,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
@@ -435,6 +436,43 @@ func TestAJobInWorkHereBlocksItsCompany(t *testing.T) {
 	}
 	b.endHere(first, ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED)
 	b.wantEvent(next)
+}
+
+// A person may delete what is known here of a job; it begins anew.
+func TestAJobWhoseStateWasDeletedIsStarted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	job := b.pleo.add(uuid.New(), "pending")
+	b.endHere(job, ledgerlinev1.JobPhase_JOB_PHASE_REPORTING)
+	kv, err := b.js.KeyValue(b.ctx(), subject.BucketJobs)
+	if err == nil {
+		err = kv.Delete(b.ctx(), job.String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	b.wantEvent(job)
+}
+
+// A gateway that stops follows the bucket no more: what it takes for busy is another
+// one's to look at.
+func TestAStoppingGatewayDoesNotSayBusy(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	g := b.gateway()
+	company := uuid.New()
+	g.here.visit(&ledgerlinev1.JobState{
+		JobId: uuid.NewString(), CompanyId: company.String(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_ACTIVE,
+	}, false)
+	ctx, stop := context.WithCancel(b.ctx())
+	if o, err := g.lookOnce(ctx, company, zerolog.Nop()); err != nil || o.Action != busy {
+		t.Errorf("while it runs: %v, %v", o, err)
+	}
+	stop()
+	if o, err := g.lookOnce(ctx, company, zerolog.Nop()); err == nil {
+		t.Errorf("once it stops: %v", o)
+	}
 }
 
 // What has ended here is never started again, whatever Pleo says.

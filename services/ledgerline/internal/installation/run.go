@@ -18,6 +18,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/statuspage"
 	"github.com/ledgerline/ledgerline/pkg/topology"
 	"github.com/ledgerline/ledgerline/pkg/tracing"
+	"github.com/ledgerline/ledgerline/pkg/upstream"
 	"github.com/ledgerline/ledgerline/services/consumer"
 	"github.com/ledgerline/ledgerline/services/fetcher"
 	"github.com/ledgerline/ledgerline/services/gateway"
@@ -126,19 +127,26 @@ func serverOptions(e config.Embedded, logger zerolog.Logger) (embedded.Options, 
 }
 
 func build(conn *nats.Conn, s Settings, webhooks *gateway.Late, page *statuspage.Page, shown *metrics.Set, traces *tracing.Tracer, logger zerolog.Logger) ([]host.Worker, func(), error) {
-	f, closeFetcher, err := fetcher.FromSettings(conn, s.Streams, s.Pleo, s.Fetcher, shown, traces, logger.With().Str("service", "fetcher").Logger())
+	// The rate is the process's, over all three.
+	limits, err := upstream.NewLimits(conn, s.Pleo, s.Streams.Replicas, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, closeFetcher, err := fetcher.FromSettings(conn, fetcher.Groups{
+		Streams: s.Streams, Pleo: s.Pleo, Fetcher: s.Fetcher, Metrics: shown, Traces: traces, Limits: limits,
+	}, logger.With().Str("service", "fetcher").Logger())
 	if err != nil {
 		return nil, nil, err
 	}
 	c, closeConsumer, err := consumer.FromSettings(conn, consumer.Groups{
-		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Consumer: s.Consumer, Metrics: shown, Traces: traces,
+		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Consumer: s.Consumer, Metrics: shown, Traces: traces, Limits: limits,
 	}, logger.With().Str("service", "consumer").Logger())
 	if err != nil {
 		closeFetcher()
 		return nil, nil, err
 	}
 	g, closeGateway, err := gateway.FromSettings(conn, gateway.Groups{
-		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Gateway: s.Gateway, Metrics: shown, Traces: traces,
+		Streams: s.Streams, Pleo: s.Pleo, Sink: s.Sink, Gateway: s.Gateway, Metrics: shown, Traces: traces, Limits: limits,
 		PayloadReads: config.PayloadReads{Order: s.Fetcher.Order, Payload: s.Consumer.Payload},
 	}, logger.With().Str("service", "gateway").Logger())
 	if err != nil {
