@@ -421,6 +421,28 @@ func TestCloseStoresWhatNATSDidNotTake(t *testing.T) {
 	}
 }
 
+// Nor one whose flight has ended in vain before.
+func TestCloseStoresWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.replica()
+	r.mustAuthorize()
+	e, revision, err := r.read(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.pending = &renewed{
+		pair:   pair{access: "hush-next", refresh: "hush-refresh", issued: time.Now(), expires: time.Now().Add(time.Hour)},
+		locked: e, at: revision,
+	}
+	r.mu.Unlock()
+	r.Close()
+	if e := b.stored(); e.Access != "hush-next" {
+		t.Error("the pair is not stored")
+	}
+}
+
 // A replica of the bucket that does not know of this refresh yet, and answers, does
 // not make its pair go away.
 func TestAPairOutlivesAReplicaThatLags(t *testing.T) {
