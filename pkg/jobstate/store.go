@@ -142,6 +142,17 @@ func (s *Store) Update(ctx context.Context, job uuid.UUID, change func(*ledgerli
 	return nil, fmt.Errorf("write the state of job %s: %d writers got in between", job, maxUpdateTries)
 }
 
+// Latest is Get with the word of the bucket's leader, where Get may have a replica's
+// that is behind: the state is written back as it is, which its leader alone can take.
+func (s *Store) Latest(ctx context.Context, job uuid.UUID) (*ledgerlinev1.JobState, error) {
+	return s.Update(ctx, job, func(state *ledgerlinev1.JobState) error {
+		if state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_UNSPECIFIED {
+			return ErrNotFound
+		}
+		return nil
+	})
+}
+
 // put writes one revision. It publishes to the bucket's subject itself because
 // the bucket's own update cannot give an entry a time to live.
 func (s *Store) put(ctx context.Context, job uuid.UUID, state *ledgerlinev1.JobState, revision uint64) error {

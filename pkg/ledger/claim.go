@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,6 +32,9 @@ type ClaimRequest struct {
 	Attempt string
 	Total   uint32
 	Digest  []byte
+	// Stored is when the manifest was stored, zero for not known: a ledger that is
+	// younger and knows nothing of the job has forgotten it.
+	Stored time.Time
 	// Aside takes the job without its company's turn, which another job may have:
 	// for a tenure that ends the job and sends nothing.
 	Aside bool
@@ -50,6 +54,9 @@ type Tenure struct {
 	FirstTurn bool
 	// Unknown is true when the ledger held nothing of the job before this claim.
 	Unknown bool
+	// Forgotten is true when the ledger has lost what was done of this run: it knew
+	// nothing of a job that had been claimed, or is younger than the manifest.
+	Forgotten bool
 	// Position is the highest settled position of this run.
 	Position uint32
 
@@ -89,7 +96,10 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 		if run == r.Run {
 			t.Resumed = true
 			t.Position = last.Record.GetPosition()
+			t.Forgotten = last.Record.GetClaim().GetForgotten()
 		}
+	} else if t.Forgotten, err = l.forgotten(ctx, r); err != nil {
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
 	}
 	if r.Aside {
 		return t, t.claim(ctx)
@@ -112,10 +122,22 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 	return t, nil
 }
 
+// forgotten tells whether a ledger that knows nothing of the job has lost it.
+func (l *Ledger) forgotten(ctx context.Context, r ClaimRequest) (bool, error) {
+	if r.EpochFloor > 0 || r.Stored.IsZero() {
+		return r.EpochFloor > 0, nil
+	}
+	born, err := l.Born(ctx)
+	return err == nil && r.Stored.Before(born), err
+}
+
 // claim writes the record that takes the job.
 func (t *Tenure) claim(ctx context.Context) error {
 	r := t.request
-	claim := &ledgerlinev1.LedgerRecord{Claim: &ledgerlinev1.Claim{Attempt: r.Attempt, Total: r.Total, Digest: r.Digest}}
+	// In the record, since this tenure may end before it says so by its end.
+	claim := &ledgerlinev1.LedgerRecord{Claim: &ledgerlinev1.Claim{
+		Attempt: r.Attempt, Total: r.Total, Digest: r.Digest, Forgotten: t.Forgotten,
+	}}
 	if err := t.Append(ctx, claim); err != nil {
 		return fmt.Errorf("claim job %s: %w", r.Job, err)
 	}

@@ -87,25 +87,31 @@ func (s *Store) put(ctx context.Context, subj string, p *ledgerlinev1.Parked) er
 	return nil
 }
 
-// Remove forgets what was parked for a job, both the job itself and events that
-// named it.
-func (s *Store) Remove(ctx context.Context, job uuid.UUID) error {
-	if err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(subject.ParkedJob(job))); err != nil {
-		return fmt.Errorf("forget parked job %s: %w", job, err)
-	}
-	var subjects []string
-	// What cannot be read is not known to be this job's, and stays.
-	err := s.each(ctx, func(subj string, p *ledgerlinev1.Parked, err error) {
-		if err == nil && p.GetKind() == ledgerlinev1.ParkedKind_PARKED_KIND_EVENT && p.GetJobId() == job.String() {
-			subjects = append(subjects, subj)
+// Thing is one thing that is parked for a job: the job itself, or an event that named
+// it.
+type Thing struct {
+	Subject  string
+	Sequence uint64
+	Parked   *ledgerlinev1.Parked
+}
+
+// Of lists what is parked for a job. What cannot be read is not known to be this
+// job's, and hides nothing of it.
+func (s *Store) Of(ctx context.Context, job uuid.UUID) ([]Thing, error) {
+	var found []Thing
+	err := s.each(ctx, func(subj string, sequence uint64, p *ledgerlinev1.Parked, err error) {
+		if err == nil && p.GetJobId() == job.String() {
+			found = append(found, Thing{subj, sequence, p})
 		}
 	})
-	if err != nil {
-		return err
-	}
-	for _, subj := range subjects {
-		if err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(subj)); err != nil {
-			return fmt.Errorf("forget parked events of job %s: %w", job, err)
+	return found, err
+}
+
+// Remove forgets things as they were found: what was parked anew since stays.
+func (s *Store) Remove(ctx context.Context, things []Thing) error {
+	for _, t := range things {
+		if err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(t.Subject), jetstream.WithPurgeSequence(t.Sequence+1)); err != nil {
+			return fmt.Errorf("forget what is parked on %s: %w", t.Subject, err)
 		}
 	}
 	return nil
@@ -115,7 +121,7 @@ func (s *Store) Remove(ctx context.Context, job uuid.UUID) error {
 // nothing else: its error names it.
 func (s *Store) List(ctx context.Context, visit func(subj string, p *ledgerlinev1.Parked)) error {
 	var unreadable []error
-	err := s.each(ctx, func(subj string, p *ledgerlinev1.Parked, err error) {
+	err := s.each(ctx, func(subj string, _ uint64, p *ledgerlinev1.Parked, err error) {
 		if err == nil {
 			visit(subj, p)
 		} else if len(unreadable) < maxUnreadable {
@@ -128,10 +134,10 @@ func (s *Store) List(ctx context.Context, visit func(subj string, p *ledgerlinev
 	return errors.Join(unreadable...)
 }
 
-func (s *Store) each(ctx context.Context, visit func(subj string, p *ledgerlinev1.Parked, err error)) error {
-	err := history.Snapshot(ctx, s.stream, []string{subject.AllParked}, func(msg jetstream.Msg, _ *jetstream.MsgMetadata) error {
+func (s *Store) each(ctx context.Context, visit func(subj string, sequence uint64, p *ledgerlinev1.Parked, err error)) error {
+	err := history.Snapshot(ctx, s.stream, []string{subject.AllParked}, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		p, err := decode(msg)
-		visit(msg.Subject(), p, err)
+		visit(msg.Subject(), meta.Sequence.Stream, p, err)
 		return nil
 	})
 	if err != nil {
@@ -163,13 +169,4 @@ func (s *Store) HasJob(ctx context.Context, job uuid.UUID) (bool, error) {
 		return false, fmt.Errorf("look for parked job %s: %w", job, err)
 	}
 	return true, nil
-}
-
-// Knows tells whether the job, or an event that named it, is parked.
-func (s *Store) Knows(ctx context.Context, job uuid.UUID) (bool, error) {
-	found := false
-	err := s.List(ctx, func(_ string, p *ledgerlinev1.Parked) {
-		found = found || p.GetJobId() == job.String()
-	})
-	return found, err
 }

@@ -137,8 +137,20 @@ func TestRemoveForgetsAJobAndItsEvents(t *testing.T) {
 	b.parkEvent(other, []byte("three"), "", "r")
 	b.parkEvent(uuid.Nil, []byte("four"), "", "r")
 	unreadable(b)
+	things, err := b.store.Of(b.ctx, job)
+	if err != nil || len(things) != 3 {
+		t.Fatalf("%d things: %v", len(things), err)
+	}
+	// Parked again since: the same event, and the job.
+	again := uuid.New()
+	b.park(again, uuid.Nil, "r")
+	newer, err := b.store.Of(b.ctx, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.park(again, uuid.Nil, "another reason")
 	for range 2 {
-		if err := b.store.Remove(b.ctx, job); err != nil {
+		if err := b.store.Remove(b.ctx, append(things, newer...)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,8 +161,8 @@ func TestRemoveForgetsAJobAndItsEvents(t *testing.T) {
 			t.Errorf("left is %v", p)
 		}
 	})
-	if left != 3 {
-		t.Errorf("%d things are left, not 3", left)
+	if left != 4 {
+		t.Errorf("%d things are left, not 4", left)
 	}
 }
 

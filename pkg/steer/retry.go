@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,6 +14,7 @@ import (
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
+	"github.com/ledgerline/ledgerline/pkg/parked"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
@@ -21,33 +23,18 @@ import (
 // promises. The parked entry is removed last, so that a crash in between leaves
 // something to retry.
 func (s *Steer) Retry(ctx context.Context, job uuid.UUID) (Answer, error) {
-	known, err := s.parked.Knows(ctx, job)
+	things, err := s.parked.Of(ctx, job)
 	if err != nil {
 		return Answer{}, err
 	}
-	state, _, err := s.jobs.Get(ctx, job)
-	switch {
-	case errors.Is(err, jobstate.ErrNotFound):
-		state = nil
-	case err != nil:
+	state, err := s.furtherRun(ctx, job, things)
+	if err != nil {
 		return Answer{}, err
 	}
-	isParked := state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED
-	if !isParked && !known {
-		if state == nil {
-			return Answer{}, fmt.Errorf("job %s: %w, and no event of it is parked; `ledgerline start %s` publishes one", job, jobstate.ErrNotFound, job)
-		}
-		return Answer{}, refuse("job %s is %s, not parked: nothing to retry; `ledgerline parked` lists what is", job, jobstate.PhaseName(state.GetPhase()))
-	}
-	if isParked {
-		if state, err = s.furtherRun(ctx, job); err != nil {
-			return Answer{}, err
-		}
-	}
-	if err := s.Started(ctx, job, state.GetCompanyId()); err != nil {
+	if err := s.Started(ctx, job, companyOf(state, things)); err != nil {
 		return Answer{}, err
 	}
-	if err := s.parked.Remove(ctx, job); err != nil {
+	if err := s.parked.Remove(ctx, things); err != nil {
 		return Answer{}, err
 	}
 	return Answer{
@@ -56,16 +43,38 @@ func (s *Steer) Retry(ctx context.Context, job uuid.UUID) (Answer, error) {
 	}, nil
 }
 
+// companyOf is the job's company, so that a fetcher knows whose credential to read
+// with: a job that was parked before it could be read has it in what is parked only.
+// Empty where nobody has said.
+func companyOf(state *ledgerlinev1.JobState, things []parked.Thing) string {
+	company := state.GetCompanyId()
+	for _, t := range things {
+		var event struct {
+			CompanyID string `json:"companyId"`
+		}
+		if company == "" {
+			company = t.Parked.GetCompanyId()
+		}
+		if company == "" && json.Unmarshal(t.Parked.GetEvent(), &event) == nil {
+			company = event.CompanyID
+		}
+	}
+	return company
+}
+
 // furtherRun marks a parked job to be drained again, as the run after the ledger's
-// last.
-func (s *Steer) furtherRun(ctx context.Context, job uuid.UUID) (*ledgerlinev1.JobState, error) {
+// last. Where only an event of the job is parked there is nothing to mark. The state
+// is looked at where it is written, since a replica may be behind.
+func (s *Steer) furtherRun(ctx context.Context, job uuid.UUID, things []parked.Thing) (*ledgerlinev1.JobState, error) {
 	last, err := s.ledger.LastOfJob(ctx, job)
 	if err != nil {
 		return nil, err
 	}
-	return s.jobs.Update(ctx, job, func(state *ledgerlinev1.JobState) error {
-		if !ledger.Final(state.GetPhase()) {
-			return refuse("job %s is %s by now", job, jobstate.PhaseName(state.GetPhase()))
+	var found *ledgerlinev1.JobState
+	state, err := s.jobs.Update(ctx, job, func(state *ledgerlinev1.JobState) error {
+		found = state
+		if state.GetPhase() != ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
+			return errNotParked
 		}
 		state.Phase, state.Reason, state.EndedAt, state.Worker = ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, "", nil, ""
 		// What was asked of the run that ended is not asked of this one.
@@ -73,7 +82,24 @@ func (s *Steer) furtherRun(ctx context.Context, job uuid.UUID) (*ledgerlinev1.Jo
 		state.Run = max(state.GetRun(), last.RunOrZero()) + 1
 		return nil
 	})
+	if !errors.Is(err, errNotParked) {
+		return state, err
+	}
+	phase := found.GetPhase()
+	jobItself := slices.ContainsFunc(things, func(t parked.Thing) bool { return subject.IsParkedJob(t.Subject) })
+	switch {
+	case len(things) == 0 && phase == ledgerlinev1.JobPhase_JOB_PHASE_UNSPECIFIED:
+		return nil, fmt.Errorf("job %s: %w, and no event of it is parked; `ledgerline start %s` publishes one", job, jobstate.ErrNotFound, job)
+	case len(things) == 0:
+		return nil, refuse("job %s is %s, not parked: nothing to retry; `ledgerline parked` lists what is", job, jobstate.PhaseName(phase))
+	case jobItself && phase != ledgerlinev1.JobPhase_JOB_PHASE_UNSPECIFIED && phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING && !ledger.Final(phase):
+		return nil, refuse("job %s is being parked just now and still %s: ask again in a moment", job, jobstate.PhaseName(phase))
+	}
+	return found, nil
 }
+
+// errNotParked ends the change of a state that is not parked.
+var errNotParked = errors.New("the job is not parked")
 
 // ThroughFetcher has a fetcher publish the job-started event.
 func (s *Steer) ThroughFetcher(ctx context.Context, job uuid.UUID, company string) error {

@@ -235,8 +235,8 @@ func TestRetry(t *testing.T) {
 	if s := b.state(job); s.GetRun() != 4 || s.GetReason() != "" || s.GetEndedAt() != nil {
 		t.Errorf("%v", s)
 	}
-	if known, err := store.Knows(b.ctx, job); known || err != nil {
-		t.Errorf("it is parked still: %v", err)
+	if things, err := store.Of(b.ctx, job); len(things) > 0 || err != nil {
+		t.Errorf("it is parked still: %v, %v", things, err)
 	}
 	events, err := b.js.Stream(b.ctx, subject.StreamEvents)
 	if err != nil {
@@ -248,14 +248,40 @@ func TestRetry(t *testing.T) {
 	}
 	// Of a job that only an event named, nothing else is known.
 	other := uuid.New()
-	if err := store.Event(b.ctx, other, []byte("{}"), "", "pending at Pleo"); err != nil {
+	event := `{"jobId":"` + other.String() + `","companyId":"` + company.String() + `"}`
+	if err := store.Event(b.ctx, other, []byte(event), "", "pending at Pleo"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.steer.Retry(b.ctx, other); err != nil {
 		t.Error(err)
 	}
-	if known, err := store.Knows(b.ctx, other); known || err != nil {
-		t.Errorf("it is parked still: %v", err)
+	if things, err := store.Of(b.ctx, other); len(things) > 0 || err != nil {
+		t.Errorf("it is parked still: %v, %v", things, err)
+	}
+	// Its company goes with it: a fetcher may have no other credential.
+	if msg, err = events.GetLastMsgForSubject(b.ctx, subject.JobStarted); err != nil || string(msg.Data) != event {
+		t.Errorf("%s: %v", msg.Data, err)
+	}
+}
+
+// A job that is shown as parked before its end is written is no job to retry yet: the
+// wish would be lost.
+func TestAJobThatIsBeingParkedIsNotRetried(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	job := b.job(ledgerlinev1.JobPhase_JOB_PHASE_REPORTING, none, "worker")
+	store, err := parked.Open(b.ctx, b.js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Job(b.ctx, job, uuid.New(), "why"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.steer.Retry(b.ctx, job); err == nil || !strings.Contains(err.Error(), "in a moment") {
+		t.Errorf("%v", err)
+	}
+	if things, err := store.Of(b.ctx, job); len(things) != 1 || err != nil {
+		t.Errorf("what is parked: %v, %v", things, err)
 	}
 }
 

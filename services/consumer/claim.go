@@ -287,7 +287,8 @@ func (c *Consumer) tryClaim(ctx context.Context, j *job) (reason string, err err
 
 // wake has the event published again of the job that has the company's turn, where
 // the ledger alone knows it: it was restored from a backup that was made while that
-// job ran. The fetcher that gets the event has what is still open of it worked, or
+// job ran. Or the ledger alone does not know that it has ended: the record was lost.
+// The fetcher that gets the event has what is still open of it worked, or
 // ends it here as it ended at Pleo; nobody else would.
 func (c *Consumer) wake(ctx context.Context, j *job, holder uuid.UUID) error {
 	if time.Since(j.woke) < wakeLeases*c.config.Topology.Lease {
@@ -299,7 +300,7 @@ func (c *Consumer) wake(ctx context.Context, j *job, holder uuid.UUID) error {
 		return err
 	}
 	state, err := c.state(ctx, holder)
-	if err != nil || state != nil {
+	if err != nil || state != nil && !ledger.Final(state.GetPhase()) {
 		return err
 	}
 	j.woke = time.Now()
@@ -310,10 +311,25 @@ func (c *Consumer) wake(ctx context.Context, j *job, holder uuid.UUID) error {
 	return nil
 }
 
+// stored is when the manifest was stored, zero for not known. One that was offered
+// again has a new time of storing; one without a message nobody had claimed, and it is
+// cancelled here.
+func (j *job) stored() time.Time {
+	if j.msg == nil {
+		return time.Time{}
+	}
+	sealed := j.manifest.GetSealedAt().AsTime()
+	if meta, err := j.msg.Metadata(); err == nil && meta.Timestamp.Before(sealed) {
+		return meta.Timestamp
+	}
+	return sealed
+}
+
 // claimRequest is what the ledger is asked for; floor is the highest epoch known
 // from elsewhere.
 func (j *job) claimRequest(floor uint64) ledger.ClaimRequest {
 	return ledger.ClaimRequest{
+		Stored:  j.stored(),
 		Company: j.company, Job: j.id, Run: j.manifest.GetRun(), Worker: j.c.config.Worker, EpochFloor: floor,
 		Attempt: j.manifest.GetAttempt(), Total: j.manifest.GetCount(), Digest: j.manifest.GetDigest(),
 		Aside: j.cancelling,
@@ -329,6 +345,11 @@ func (j *job) mustHold(asked ledgerlinev1.OperatorRequest) bool {
 // olderFirst tells why the job must wait for an older one of its company.
 func (c *Consumer) olderFirst(ctx context.Context, j *job) (reason string, err error) {
 	for _, older := range c.turns.older(j.company, j.id, j.manifest.GetCreatedAt().AsTime()) {
+		if stuck, err := c.stuck(ctx, older); err != nil {
+			return "", err
+		} else if stuck {
+			continue
+		}
 		if older.phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
 			// The bucket may tell of a job whose manifest is lost, or of one that has
 			// just ended; the next one counts then.
@@ -349,6 +370,27 @@ func (c *Consumer) olderFirst(ctx context.Context, j *job) (reason string, err e
 		return fmt.Sprintf("job %s of the same company is older", older.id), nil
 	}
 	return "", nil
+}
+
+// sealedPatience is how many leases a sealed job may wait for a worker before it is
+// looked at whether it can get one at all.
+const sealedPatience = 4
+
+// stuck tells whether no worker can get the older job: as many manifests are handed out
+// as may be, and those that wait for it are among them. They go first then; which job
+// is older is a preference, that two never run at once is not.
+func (c *Consumer) stuck(ctx context.Context, older olderJob) (bool, error) {
+	if older.phase != ledgerlinev1.JobPhase_JOB_PHASE_SEALED || time.Since(older.at) < sealedPatience*c.config.Topology.Lease {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
+	defer cancel()
+	durable, err := c.js.Consumer(ctx, subject.StreamPipe, subject.DurableConsumer)
+	if err != nil {
+		return false, fmt.Errorf("look at the durable of the manifests: %w", err)
+	}
+	info := durable.CachedInfo()
+	return info.Config.MaxAckPending > 0 && info.NumAckPending >= info.Config.MaxAckPending, nil
 }
 
 // hasTurn tells whether the job was interrupted while it had its company's turn. It

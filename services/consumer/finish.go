@@ -15,6 +15,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	"github.com/ledgerline/ledgerline/pkg/endpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/history"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
@@ -47,14 +48,19 @@ func (j *job) finish(ctx, untilStop context.Context, laneErr error) error {
 	switch {
 	case errors.Is(laneErr, errExpired):
 		j.reportLast(ctx)
-		return park("job_expired: the deadline %s has passed with %d of %d items settled",
-			j.deadline.when().UTC().Format(time.RFC3339), j.tenure.Position, j.total())
+		return j.expired()
 	case errors.Is(laneErr, errStopping):
 		j.reportLast(ctx)
 	case errors.As(laneErr, &end) && end.phase == ledgerlinev1.JobPhase_JOB_PHASE_PARKED:
 		j.reportLast(ctx)
 	}
 	return laneErr
+}
+
+// expired is the end of a job whose deadline has passed.
+func (j *job) expired() error {
+	return park("job_expired: the deadline %s has passed with %d of %d items settled",
+		j.deadline.when().UTC().Format(time.RFC3339), j.tenure.Position, j.total())
 }
 
 // reportLast reports what is booked where that is still possible. What is not
@@ -154,6 +160,9 @@ func (j *job) closeOnce(ctx, calling context.Context, stopped bool) error {
 		if pleo.IsPageFault(err) {
 			return fmt.Errorf("%w: %w", errNotClosed, err)
 		}
+		if errors.Is(err, history.ErrGone) {
+			return j.drainedAgain(err)
+		}
 		if err != nil {
 			return j.upstream(ctx, calling, err)
 		}
@@ -227,7 +236,11 @@ func (j *job) endedAtPleo(ctx context.Context, gone *endedAtPleoError) error {
 	calling, cancel := context.WithTimeout(ctx, lastReport)
 	defer cancel()
 	tally, err := j.reread(calling)
-	if err != nil {
+	var refusal *pleo.APIError
+	switch {
+	case errors.As(err, &refusal) || pleo.IsPageFault(err) || errors.Is(err, history.ErrGone):
+		return park("%v, and its items cannot be read: %v", gone, err)
+	case err != nil:
 		return fmt.Errorf("%w, read its items: %w", gone, err)
 	}
 	if n := len(tally.unreported); n > 0 {
@@ -312,15 +325,6 @@ func (j *job) reportAgain(ctx context.Context, open map[uuid.UUID]bool) error {
 // Nothing but the lease bounds it: a job of a million items has as many bookings
 // to fold.
 func (j *job) end(ctx context.Context, end *endError) error {
-	isParked := end.phase == ledgerlinev1.JobPhase_JOB_PHASE_PARKED
-	if isParked {
-		crashpoint.Before(crashpoint.ConsumerPark)
-		err := j.c.parked.Job(ctx, j.id, j.company, end.reason)
-		crashpoint.After(crashpoint.ConsumerPark)
-		if err != nil {
-			return err
-		}
-	}
 	crashpoint.Before(crashpoint.ConsumerFold)
 	err := j.tenure.Fold(ctx)
 	crashpoint.After(crashpoint.ConsumerFold)
@@ -341,7 +345,7 @@ func (j *job) end(ctx context.Context, end *endError) error {
 	announceErr := j.announceEnd(ctx)
 	j.c.metrics.JobEnded(end.phase)
 	event, message := j.logger.Info(), logevent.JobEnded
-	if isParked {
+	if end.phase == ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
 		event, message = j.logger.Error(), logevent.JobParked
 	}
 	event.Str("phase", jobstate.PhaseName(end.phase)).Str("reason", end.reason).Uint32("total", j.total()).
@@ -361,6 +365,11 @@ func (j *job) announceEnd(ctx context.Context) error {
 	}
 	end := last.Record.GetEnd()
 	final := ledger.Final(end.GetPhase())
+	if end.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
+		if err := j.showParked(ctx, end.GetReason()); err != nil {
+			return err
+		}
+	}
 	err = j.tell(ctx, func(s *ledgerlinev1.JobState) {
 		s.Phase, s.Reason, s.Worker, s.Position = end.GetPhase(), end.GetReason(), "", last.Record.GetPosition()
 		s.Epoch, s.Deadline = last.Record.GetEpoch(), timestamppb.New(j.deadlineAt())
@@ -376,6 +385,20 @@ func (j *job) announceEnd(ctx context.Context) error {
 		return err
 	}
 	return j.c.publishStarted(ctx, j.id, j.company)
+}
+
+// showParked puts the job before a person, once the ledger has its end and unless a further
+// run was asked for since: an entry without an end would be for a job that goes on, or
+// that another worker completes.
+func (j *job) showParked(ctx context.Context, reason string) error {
+	state, err := j.c.state(ctx, j.id)
+	if err != nil || state.GetRun() > j.manifest.GetRun() {
+		return err
+	}
+	crashpoint.Before(crashpoint.ConsumerPark)
+	err = j.c.parked.Job(ctx, j.id, j.company, reason)
+	crashpoint.After(crashpoint.ConsumerPark)
+	return err
 }
 
 // deadlineAt is the deadline, where the job got as far as learning it.

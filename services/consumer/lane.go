@@ -6,9 +6,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
 
@@ -174,9 +177,14 @@ func (j *job) again(ctx context.Context, it item) error {
 	return j.reporter.repeat(ctx, it)
 }
 
+// statusesPatience bounds the question what Pleo has already: while Pleo is away for
+// longer, the job is to hear of a shutdown and of a wish.
+const statusesPatience = 10 * time.Second
+
 // reportWhereNeeded reports what a former worker settled, unless Pleo has it
 // already: the ack alone was lost then, or the consumer's state with the server's
-// memory. Pleo is asked once a tenure.
+// memory. Pleo is asked once a tenure; where it does not answer, all is reported, once
+// more perhaps.
 func (j *job) reportWhereNeeded(ctx context.Context, s *ledgerlinev1.Settlement, it item) error {
 	if !j.c.config.Report {
 		return j.reporter.add(ctx, s, it.msg)
@@ -184,8 +192,13 @@ func (j *job) reportWhereNeeded(ctx context.Context, s *ledgerlinev1.Settlement,
 	if j.atPleo == nil {
 		calling, cancel := j.untilDeadline(ctx)
 		defer cancel()
-		statuses, err := j.statuses(calling)
-		if err != nil {
+		asking, enough := context.WithTimeout(calling, statusesPatience)
+		defer enough()
+		statuses, err := j.statuses(asking)
+		switch {
+		case err != nil && asking.Err() != nil && calling.Err() == nil:
+			statuses = map[uuid.UUID]pleo.ItemStatus{}
+		case err != nil:
 			return j.upstream(ctx, calling, err)
 		}
 		j.atPleo = statuses

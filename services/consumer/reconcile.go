@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/google/uuid"
 
@@ -162,8 +163,18 @@ func (j *job) mend(ctx context.Context, s *reconcile.Sides, r *reconcile.Report)
 		crashpoint.Before(crashpoint.ConsumerMendClose)
 		err := j.pleo.PostJobEvent(ctx, event)
 		crashpoint.After(crashpoint.ConsumerMendClose)
-		if err != nil {
+		var refusal *pleo.APIError
+		if err != nil && (!errors.As(err, &refusal) || refusal.Status != http.StatusUnprocessableEntity) {
 			return "", fmt.Errorf("close job %s: %w", j.id, err)
+		}
+		// It need not show at once, and is not posted twice; refused, it may have ended
+		// by an earlier try.
+		read, readErr := j.pleo.AwaitJob(ctx, j.id.String(), pleo.ShowPatience, func(read pleo.Job) bool { return read.Status.Final() })
+		if readErr != nil {
+			return "", fmt.Errorf("read job %s after its closing event: %w", j.id, readErr)
+		}
+		if !read.Status.Final() {
+			return "", endpoint.Refuse("503", fmt.Sprintf("the event %s was posted, and job %s is still %s at Pleo: look again later", event.Event, j.id, read.Status))
 		}
 		did = fmt.Sprintf("the event %s posted", event.Event)
 	default:

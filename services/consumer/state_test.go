@@ -121,3 +121,66 @@ func TestAnEndThatCannotBeToldIsToldAgain(t *testing.T) {
 		t.Error("the end is taken for told")
 	}
 }
+
+// An older job that no worker can get, since those that wait for it have all the
+// places, does not hold them up for ever.
+func TestAnOlderJobThatNoWorkerCanGetHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	company, older := uuid.New(), uuid.New()
+	sealed := time.Now().Add(-sealedPatience*c.config.Topology.Lease - time.Second)
+	c.turns.visit(&ledgerlinev1.JobState{
+		JobId: older.String(), CompanyId: company.String(), Run: 1, CreatedAt: timestamppb.New(sealed), Phase: ledgerlinev1.JobPhase_JOB_PHASE_SEALED,
+	}, sealed, false)
+	j := &job{c: c, id: uuid.New(), company: company, manifest: &ledgerlinev1.Manifest{CreatedAt: timestamppb.Now()}}
+	for _, id := range []uuid.UUID{j.id, older} {
+		if _, err := c.js.Publish(ctx, subject.Ready(id), []byte("a manifest")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits := func() bool {
+		t.Helper()
+		reason, err := c.olderFirst(ctx, j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reason != ""
+	}
+	if !waits() {
+		t.Error("it does not wait for an older job that a worker can get")
+	}
+	durable, err := c.js.Consumer(ctx, subject.StreamPipe, subject.DurableConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := durable.CachedInfo().Config
+	config.MaxAckPending = 1
+	if _, err := c.js.UpdateConsumer(ctx, subject.StreamPipe, config); err != nil {
+		t.Fatal(err)
+	}
+	if msg, _, err := c.next(ctx); err != nil || msg == nil {
+		t.Fatalf("no manifest: %v", err)
+	}
+	if waits() {
+		t.Error("it waits for a job that nobody can get")
+	}
+}
+
+// That the ledger has lost what was sent from a manifest is known to every claim of it.
+func TestAClaimOfAForgottenRunSaysSoEachTime(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	company, id := uuid.New(), uuid.New()
+	// The bucket knows of a claim, and the ledger of none. The first worker dies before
+	// it can end the run.
+	for _, floor := range []uint64{4, 0} {
+		tenure, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker", EpochFloor: floor})
+		if err != nil || !tenure.Forgotten {
+			t.Fatalf("%v: %v", tenure, err)
+		}
+	}
+	fresh, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 2, Worker: "worker"})
+	if err != nil || fresh.Forgotten {
+		t.Errorf("the next run: %v, %v", fresh, err)
+	}
+}

@@ -82,6 +82,7 @@ func (j *job) untilResumed(ctx context.Context, src *source, err error) error {
 		}
 	})
 	j.logger.Info().Uint32("position", j.tenure.Position).Dur("paused", time.Since(began)).Msg(logevent.JobContinued)
+	j.short(false)
 	j.pace = forecast{began: time.Now(), position: j.tenure.Position}
 	if time.Since(began) < itemAckWait/2 {
 		return nil

@@ -67,8 +67,9 @@ func (j *job) work(ctx context.Context) error {
 	j.payload.close()
 	var gone *endedAtPleoError
 	switch {
-	case errors.As(err, &gone) && j.cancelAsked():
-		// Our own event, whose record was lost, or somebody was faster.
+	case errors.As(err, &gone) && gone.read.Status == pleo.JobFailed && j.cancelAsked():
+		// Our own event, whose record was lost, or somebody was faster. What was
+		// completed there came too late to be cancelled.
 		err = j.cancelled()
 	case errors.As(err, &gone):
 		err = j.endedAtPleo(ctx, gone)
@@ -83,7 +84,7 @@ func (j *job) work(ctx context.Context) error {
 // run prepares the job, works its items and closes it at Pleo. Its error is an
 // *endError when the job ends here, nil never.
 func (j *job) run(ctx context.Context) error {
-	if err := j.remembered(ctx); err != nil {
+	if err := j.remembered(); err != nil {
 		return err
 	}
 	if err := j.recall(ctx); err != nil {
@@ -99,7 +100,9 @@ func (j *job) run(ctx context.Context) error {
 	untilStop, cancelUntilStop := j.untilStop(ctx)
 	defer cancelUntilStop()
 	if j.c.config.Payload == PayloadFull && !j.through() && !j.cancelAsked() {
-		if err := j.loadPayload(untilStop); err != nil {
+		if err := j.loadPayload(untilStop); errors.Is(err, errExpired) {
+			return j.expired()
+		} else if err != nil {
 			return err
 		}
 	}
@@ -150,34 +153,16 @@ func (j *job) signIn() (err error) {
 	return nil
 }
 
-// remembered makes sure that the ledger which knows nothing of the job is not one
-// that has forgotten it: the bucket knows of a claim, or the ledger was made after
-// the manifest was stored. What was sent from that manifest is not known then, so
-// nothing more is sent from it: the job is drained again, and what Pleo has
-// accepted is not among its open items any more.
-func (j *job) remembered(ctx context.Context) error {
-	if !j.tenure.Unknown {
+// remembered makes sure that the ledger has not forgotten the job. What was sent from
+// the manifest is not known then, so nothing more is sent from it: the job is drained
+// again, and what Pleo has accepted is not among its open items any more.
+func (j *job) remembered() error {
+	if !j.tenure.Forgotten {
 		return nil
 	}
-	reason := ""
+	reason := "the ledger is younger than the sealed job: what was done of it is lost"
 	if j.floor > 0 {
 		reason = fmt.Sprintf("the ledger has lost what was done in %d tenures of this job", j.floor)
-	} else if j.msg != nil { // without one nobody had claimed it, and it is cancelled here
-		meta, err := j.msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("read when the manifest was stored: %w", err)
-		}
-		born, err := j.c.ledger.Born(ctx)
-		if err != nil {
-			return err
-		}
-		// A manifest that was offered again has a new time of storing.
-		if meta.Timestamp.Before(born) || j.manifest.GetSealedAt().AsTime().Before(born) {
-			reason = "the ledger is younger than the sealed job: what was done of it is lost"
-		}
-	}
-	if reason == "" {
-		return nil
 	}
 	j.logger.Error().Str("reason", reason).Msg(logevent.LedgerForgot)
 	return &endError{phase: ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, reason: reason + "; drained again"}
@@ -186,9 +171,9 @@ func (j *job) remembered(ctx context.Context) error {
 // recall reads what was done before this claim.
 func (j *job) recall(ctx context.Context) (err error) {
 	wanted := map[uuid.UUID]struct{}{}
-	if !j.tenure.FirstTurn {
+	if !j.tenure.FirstTurn && !j.cancelling { // a cancelled job sends nothing
 		if wanted, err = j.entries(ctx); err != nil {
-			return err
+			return j.drainedAgain(err)
 		}
 	}
 	j.past, err = j.tenure.Past(ctx, func(id uuid.UUID) bool {
@@ -237,6 +222,16 @@ func (j *job) entries(ctx context.Context) (map[uuid.UUID]struct{}, error) {
 		return nil, fmt.Errorf("read the items of the job: %w", err)
 	}
 	return ids, nil
+}
+
+// drainedAgain ends the run where err says that items are not in the store any more:
+// Pleo has them.
+func (j *job) drainedAgain(err error) error {
+	if !errors.Is(err, history.ErrGone) {
+		return err
+	}
+	j.logger.Error().AnErr("reason", err).Msg(logevent.ItemsLost)
+	return &endError{phase: ledgerlinev1.JobPhase_JOB_PHASE_DRAINING, reason: err.Error() + "; drained again"}
 }
 
 func (j *job) itemsSubject() string { return subject.Items(j.id, j.manifest.GetAttempt()) }

@@ -3,6 +3,8 @@ package fetcher
 import (
 	"errors"
 	"fmt"
+
+	"github.com/google/uuid"
 )
 
 var (
@@ -19,8 +21,10 @@ type parkError struct {
 	// known here.
 	event  bool
 	reason string
-	// run is the run whose drain ended so.
-	run uint32
+	// run is the run whose drain ended so, of a job of the company; uuid.Nil where that
+	// is not known.
+	run     uint32
+	company uuid.UUID
 }
 
 func (e *parkError) Error() string { return e.reason }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/lease"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
@@ -77,7 +78,7 @@ func (f *Fetcher) fetch(ctx context.Context, job, company uuid.UUID, msg jetstre
 func (t *task) during(err error) error {
 	var park *parkError
 	if errors.As(err, &park) {
-		park.run = t.run
+		park.run, park.company = t.run, t.company
 	}
 	return err
 }
@@ -112,19 +113,20 @@ func (f *Fetcher) accept(ctx context.Context, job uuid.UUID) (*task, error) {
 		return nil, err
 	}
 	if ledger.Final(state.GetPhase()) {
-		// In a cluster a replica answers that may not know of a retry yet, and the
-		// event would be acked for nothing: written back, the state is the leader's.
-		state, err = f.jobs.Update(ctx, job, func(s *ledgerlinev1.JobState) error {
-			if s.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_UNSPECIFIED {
-				return errTaken // it expired just now
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errTaken) {
+		// A replica may not know of a retry yet, and the event would be acked for
+		// nothing.
+		if state, err = f.jobs.Latest(ctx, job); err != nil && !errors.Is(err, jobstate.ErrNotFound) {
 			return nil, err
 		}
 	}
-	if state != nil {
+	last, err := f.ledger.LastOfJob(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	// An end stands in the ledger before the bucket tells of it. Where it does not, its
+	// record was lost, and the company's next job waits for it: it is written anew.
+	endLost := ledger.Final(state.GetPhase()) && last.RunOrZero() == state.GetRun() && !ledger.Final(last.Record.GetEnd().GetPhase())
+	if state != nil && !endLost {
 		if state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
 			company, err := subject.ParseID(state.GetCompanyId())
 			if err != nil {
@@ -139,10 +141,6 @@ func (f *Fetcher) accept(ctx context.Context, job uuid.UUID) (*task, error) {
 		if company, err := subject.ParseID(state.GetCompanyId()); err == nil {
 			t.company = company
 		}
-	}
-	last, err := f.ledger.LastOfJob(ctx, job)
-	if err != nil {
-		return nil, err
 	}
 	if last != nil {
 		t.known = true
@@ -298,6 +296,10 @@ func (f *Fetcher) note(ctx context.Context, t *task, pages int, logger zerolog.L
 	_, err := f.jobs.Update(ctx, t.job, func(s *ledgerlinev1.JobState) error {
 		if s.GetRun() > t.run || s.GetRun() == t.run && s.GetPhase() > ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
 			return errTaken
+		}
+		if s.GetRun() < t.run {
+			// The name of the run's before: nobody is at this one but its fetcher.
+			s.Worker = ""
 		}
 		s.CompanyId = t.company.String()
 		s.Phase = ledgerlinev1.JobPhase_JOB_PHASE_DRAINING

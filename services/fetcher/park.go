@@ -50,6 +50,9 @@ func (f *Fetcher) park(ctx context.Context, msg jetstream.Msg, job uuid.UUID, p 
 		s.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_UNSPECIFIED
 		s.EndedAt = timestamppb.Now()
 		s.Run = max(s.GetRun(), 1)
+		if s.GetCompanyId() == "" && p.company != uuid.Nil {
+			s.CompanyId = p.company.String() // parked before it could be read
+		}
 		return nil
 	})
 	crashpoint.After(crashpoint.FetcherParkState)
@@ -63,6 +66,13 @@ func (f *Fetcher) park(ctx context.Context, msg jetstream.Msg, job uuid.UUID, p 
 	company, err := subject.ParseID(state.GetCompanyId())
 	if err != nil {
 		company = uuid.Nil // the job could not be read, so its company is not known
+	}
+	// Who has seen the state may have retried the job already.
+	if state, err = f.state(ctx, job); err != nil {
+		return err
+	}
+	if state.GetRun() > p.run {
+		return parkedAck(ctx, msg)
 	}
 	crashpoint.Before(crashpoint.FetcherParkJob)
 	err = f.parked.Job(ctx, job, company, p.reason)

@@ -462,10 +462,13 @@ func (x *Send) GetAttempt() uint32 {
 // Claim takes a job: what the manifest said, so that the ledger alone can prove
 // the job complete.
 type Claim struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempt       string                 `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Attempt string                 `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Total   uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Digest  []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// forgotten: the ledger had lost what was done of the run before this claim. It
+	// stays so for every claim of the run, which is drained again.
+	Forgotten     bool `protobuf:"varint,4,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +522,13 @@ func (x *Claim) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Claim) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
 }
 
 // End closes a run of a job.
@@ -802,11 +812,12 @@ const file_ledgerline_v1_ledger_proto_rawDesc = "" +
 	"\x04Send\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\rR\bposition\x12\x19\n" +
 	"\bentry_id\x18\x02 \x01(\fR\aentryId\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"O\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"m\n" +
 	"\x05Claim\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\tR\aattempt\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"L\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x1c\n" +
+	"\tforgotten\x18\x04 \x01(\bR\tforgotten\"L\n" +
 	"\x03End\x12-\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x17.ledgerline.v1.JobPhaseR\x05phase\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"o\n" +

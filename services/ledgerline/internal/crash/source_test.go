@@ -33,7 +33,7 @@ var harmless = map[string][]string{
 	},
 	module + "pkg/cas":      {"IsConflict"},
 	module + "pkg/ledger":   {"Open", "Last", "LastOfJob", "Final", "Past", "Settled", "TurnFree", "HasTurn", "Verify", "Decode", "Error", "RunOrZero", "Each", "Born"},
-	module + "pkg/jobstate": {"Open", "Get", "List", "Watch", "Starting", "PhaseName"},
+	module + "pkg/jobstate": {"Open", "Get", "Latest", "List", "Watch", "Starting", "PhaseName"},
 	module + "pkg/parked":   {"Open", "HasJob"},
 	// What a pull hands out is nobody else's for a lease, and nothing more: the
 	// first effect that follows has the point before it.
