@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -182,5 +183,63 @@ func TestAClaimOfAForgottenRunSaysSoEachTime(t *testing.T) {
 	fresh, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 2, Worker: "worker"})
 	if err != nil || fresh.Forgotten {
 		t.Errorf("the next run: %v, %v", fresh, err)
+	}
+}
+
+// A job is put before a person once its ledger says so: a worker that has lost it
+// before leaves no entry of a job that another one completes.
+func TestAParkedEntryComesAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	company, id := uuid.New(), uuid.New()
+	manifest := &ledgerlinev1.Manifest{JobId: id.String(), CompanyId: company.String(), Run: 1}
+	claimed := func() *job {
+		tenure, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &job{c: c, id: id, company: company, manifest: manifest, tenure: tenure, logger: zerolog.Nop()}
+	}
+	lost, has := claimed(), claimed()
+	for _, end := range []struct {
+		by *job
+		is bool
+	}{{lost, false}, {has, true}} {
+		err := end.by.end(ctx, &endError{phase: ledgerlinev1.JobPhase_JOB_PHASE_PARKED, reason: "why"})
+		there, lookErr := c.parked.HasJob(ctx, id)
+		if (err == nil) != end.is || there != end.is || lookErr != nil {
+			t.Errorf("ended: %v; it is parked: %v, %v", err, there, lookErr)
+		}
+	}
+}
+
+// Items that are gone from the store are drained again from Pleo; the last one too,
+// up to which the others are read.
+func TestALastItemThatIsGoneIsDrainedAgain(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	company, id := uuid.New(), uuid.New()
+	j := &job{c: c, id: id, company: company, logger: zerolog.Nop()}
+	j.manifest = &ledgerlinev1.Manifest{JobId: id.String(), CompanyId: company.String(), Run: 1, Attempt: "drain", Count: 2, LastSequence: 2}
+	data, err := proto.Marshal(&ledgerlinev1.Item{EntryId: id[:], Position: 1})
+	if err == nil {
+		_, err = c.js.Publish(ctx, j.itemsSubject(), data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second tenure reads the items
+		if j.tenure, err = c.ledger.Claim(ctx, j.claimRequest(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var end *endError
+	if err := j.recall(ctx); !errors.As(err, &end) || end.phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
+		t.Errorf("%v", err)
+	}
+	// A cancelled job sends nothing and needs them not.
+	j.cancelling = true
+	if err := j.recall(ctx); err != nil {
+		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
+	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
@@ -71,5 +73,46 @@ func TestAnEventIsNotDroppedByAReplicasWord(t *testing.T) {
 	}
 	if now, after, err := f.jobs.Get(within(t), job); err != nil || after == before || !proto.Equal(now, ended) {
 		t.Errorf("revision %d after %d, %v: %v", after, before, now, err)
+	}
+}
+
+// The record of an end was lost: the bucket says that the job has ended and the ledger
+// does not, so that the company's next job waits. Its event is taken up.
+func TestAnEndThatTheLedgerHasLostIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	f := openedAt(t, natstest.Start(t), testLease)
+	job, company := uuid.New(), uuid.New()
+	ended := &ledgerlinev1.JobState{CompanyId: company.String(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED}
+	if err := f.jobs.Replace(within(t), job, ended, 0); err != nil {
+		t.Fatal(err)
+	}
+	tenure, err := f.ledger.Claim(within(t), ledger.ClaimRequest{Company: company, Job: job, Run: 1, Worker: "worker"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if task, err := f.accept(within(t), job); err != nil || task == nil || !task.known || task.run != 2 {
+		t.Errorf("without its end: %v, %v", task, err)
+	}
+	if err := tenure.Append(within(t), &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{Phase: ended.GetPhase()}}); err != nil {
+		t.Fatal(err)
+	}
+	if task, err := f.accept(within(t), job); err != nil || task != nil {
+		t.Errorf("with its end: %v, %v", task, err)
+	}
+}
+
+// A drain of a further run is nobody's but its fetcher's: with the name of the worker
+// before, it would look like a job that a gateway is about to start.
+func TestAFurtherDrainHasNoWorker(t *testing.T) {
+	t.Parallel()
+	f := openedAt(t, natstest.Start(t), testLease)
+	job, company := uuid.New(), uuid.New()
+	before := &ledgerlinev1.JobState{CompanyId: company.String(), Run: 1, Worker: "worker", Phase: ledgerlinev1.JobPhase_JOB_PHASE_ACTIVE}
+	if err := f.jobs.Replace(within(t), job, before, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.note(within(t), &task{job: job, company: company, run: 2}, 0, zerolog.Nop())
+	if now, _, err := f.jobs.Get(within(t), job); err != nil || now.GetRun() != 2 || jobstate.Starting(now) {
+		t.Errorf("%v: %v", now, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +73,31 @@ func TestReportsRenewTheDeadline(t *testing.T) {
 	if n := len(to.deliveries()); n != 16 {
 		t.Errorf("%d sends, want 16", n)
 	}
+}
+
+// Pleo is away from the payload on, also when the deadline has passed: the job is
+// parked, and does not come again and again.
+func TestADeadlineThatPassesBeforeTheFirstItem(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 113})
+	var away atomic.Bool
+	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if readsPayload(r) {
+			away.Store(true)
+		}
+		if away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	in.fetcher(orderEntry) // it asks for no payload
+	in.consumer(&book{})
+	in.log.Wait("fetcher ready")
+	in.log.Wait("consumer ready")
+	job := in.add(simulator.JobSpec{Entries: entries(2), ExpiresIn: 2 * slowness})
+	in.publish(job)
+	in.parks(job, "job_expired", "0 of 2")
 }
 
 // What was booked just before the deadline is reported after it, where Pleo still

@@ -3,7 +3,10 @@ package endtoend
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,9 +86,34 @@ func TestReconcileReportsAndClosesAgain(t *testing.T) {
 	if n := in.reported(job); n != 0 {
 		t.Errorf("a look without --fix reported %d", n)
 	}
+	// Pleo accepts the event and shows the job as it was for a while.
+	var mu sync.Mutex
+	var posts, late int
+	var before *httptest.ResponseRecorder
+	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		answer := recorded(next, r)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case postsEvent(r):
+			posts++
+		case !strings.HasSuffix(r.URL.Path, job.String()):
+		case posts > 0 && late < 2:
+			late++
+			answer = before
+		default:
+			before = answer
+		}
+		replay(w, answer)
+	})
 	r = in.reconcile(job, true)
 	if !r.OK || !slices.Equal(r.Fixed, []string{"5 results reported", "the event completed posted"}) {
 		t.Errorf("%+v", r)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if posts != 1 || late != 2 {
+		t.Errorf("the event was posted %d times, after %d late readings", posts, late)
 	}
 	in.completes(job)
 	if n := len(to.deliveries()); n != 5 {
