@@ -157,6 +157,10 @@ func (g *Gateway) poll(ctx context.Context, scopes []uuid.UUID, recovering bool,
 	failed := failures{}
 	var asking sync.WaitGroup
 	places := make(chan struct{}, parallelScopes)
+	// By chance, so that a poll whose time does not do for all of them leaves others out
+	// each time.
+	scopes = slices.Clone(scopes)
+	rand.Shuffle(len(scopes), func(i, k int) { scopes[i], scopes[k] = scopes[k], scopes[i] })
 	for _, scope := range scopes {
 		places <- struct{}{} // each gives its place back: pagePatience ends it
 		asking.Go(func() {

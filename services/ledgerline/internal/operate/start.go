@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
@@ -52,7 +54,11 @@ func (c *Start) Run(s *Session) error {
 		if _, err := js.Stream(ctx, subject.StreamEvents); err != nil {
 			return fmt.Errorf("open stream %s: %w", subject.StreamEvents, err)
 		}
-		ack, err := steer.Publish(ctx, js, id, "")
+		company, err := knownCompany(ctx, js, id)
+		if err != nil {
+			return err
+		}
+		ack, err := steer.Publish(ctx, js, id, company)
 		if err != nil {
 			return err
 		}
@@ -65,6 +71,20 @@ func (c *Start) Run(s *Session) error {
 			return s.printf("%s", wrap(fmt.Sprintf("Event stored for job %s. `ledgerline job %s` shows how it goes.", id, id), "", tableWidth))
 		})
 	})
+}
+
+// knownCompany is whose job it is where that is known here, else empty: a fetcher with
+// no default credential cannot read a job of nobody's.
+func knownCompany(ctx context.Context, js jetstream.JetStream, id uuid.UUID) (string, error) {
+	store, err := jobstate.Open(ctx, js)
+	if err != nil {
+		return "", err
+	}
+	state, _, err := store.Get(ctx, id)
+	if errors.Is(err, jobstate.ErrNotFound) {
+		return "", nil
+	}
+	return state.GetCompanyId(), err
 }
 
 // askGateway has a gateway look at the company at once.
