@@ -421,6 +421,10 @@ func TestCloseStoresWhatNATSDidNotTake(t *testing.T) {
 	}
 }
 
+func nextPair() pair {
+	return pair{access: "hush-next", refresh: "hush-refresh", issued: time.Now(), expires: time.Now().Add(time.Hour)}
+}
+
 // Nor one whose flight has ended in vain before.
 func TestCloseStoresWhatWasLeft(t *testing.T) {
 	t.Parallel()
@@ -432,10 +436,7 @@ func TestCloseStoresWhatWasLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.mu.Lock()
-	r.pending = &renewed{
-		pair:   pair{access: "hush-next", refresh: "hush-refresh", issued: time.Now(), expires: time.Now().Add(time.Hour)},
-		locked: e, at: revision,
-	}
+	r.pending = &renewed{pair: nextPair(), locked: e, at: revision}
 	r.mu.Unlock()
 	r.Close()
 	if e := b.stored(); e.Access != "hush-next" {
@@ -455,10 +456,7 @@ func TestAPairOutlivesAReplicaThatLags(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is there is an entry before the lock, by its revision, and of another token.
-	next := &renewed{
-		pair:   pair{access: "hush-next", refresh: "hush-refresh", issued: time.Now(), expires: time.Now().Add(time.Hour)},
-		locked: entry{Refresh: "hush-other"}, at: revision + 1,
-	}
+	next := &renewed{pair: nextPair(), locked: entry{Refresh: "hush-other"}, at: revision + 1}
 	if done, err := r.store(within(t), next); err != nil || !done {
 		t.Fatalf("it is not stored: %v, %v", done, err)
 	}

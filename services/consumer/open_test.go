@@ -1,40 +1,23 @@
 package consumer
 
 import (
-	"context"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/natstest"
 	"github.com/ledgerline/ledgerline/pkg/subject"
-	"github.com/ledgerline/ledgerline/pkg/topology"
 )
 
 // A leader that is lost while a worker starts is waited for: the worker does not
 // end.
 func TestAStartWaitsForALeader(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	js := natstest.Start(t).JetStream(t)
-	options := topology.Options{Replicas: 1, Lease: time.Minute}
-	if err := topology.Ensure(ctx, js, options, zerolog.Nop()); err != nil {
-		t.Fatal(err)
-	}
-	c, err := New(Config{
-		Conn: js.Conn(), Logger: zerolog.Nop(), Worker: "worker", ConcurrentJobs: 1,
-		Payload: PayloadNone, OnFailure: OnFailureContinue,
-		Topology: options, APITimeout: topology.APITimeout(options.Lease),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, ctx := made(t)
 	servers := natstest.NewLeaderless(c.js)
 	c.js = servers
 	if err := c.open(ctx); err != nil {
@@ -49,14 +32,8 @@ func TestAStartWaitsForALeader(t *testing.T) {
 // would begin a younger job before a paused one of its company.
 func TestAJobIsHeldFromTheFirstManifestOn(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	js := natstest.Start(t).JetStream(t)
-	options := topology.Options{Replicas: 1, Lease: time.Minute}
-	if err := topology.Ensure(ctx, js, options, zerolog.Nop()); err != nil {
-		t.Fatal(err)
-	}
-	store, err := jobstate.Open(ctx, js)
+	c, ctx := made(t)
+	store, err := jobstate.Open(ctx, c.js)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,14 +44,6 @@ func TestAJobIsHeldFromTheFirstManifestOn(t *testing.T) {
 		s.Phase = ledgerlinev1.JobPhase_JOB_PHASE_PAUSED
 		s.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := New(Config{
-		Conn: js.Conn(), Logger: zerolog.Nop(), Worker: "worker", ConcurrentJobs: 1,
-		Payload: PayloadNone, OnFailure: OnFailureContinue,
-		Topology: options, APITimeout: topology.APITimeout(options.Lease),
 	})
 	if err != nil {
 		t.Fatal(err)

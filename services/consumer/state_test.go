@@ -19,8 +19,8 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/topology"
 )
 
-// opened is a consumer that takes no manifests.
-func opened(t *testing.T) (*Consumer, context.Context) {
+// made is a consumer that is not opened yet, on streams that are there.
+func made(t *testing.T) (*Consumer, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -34,10 +34,17 @@ func opened(t *testing.T) (*Consumer, context.Context) {
 		Payload: PayloadNone, OnFailure: OnFailureContinue,
 		Topology: options, APITimeout: topology.APITimeout(options.Lease),
 	})
-	if err == nil {
-		err = c.open(ctx)
-	}
 	if err != nil {
+		t.Fatal(err)
+	}
+	return c, ctx
+}
+
+// opened is a consumer that takes no manifests.
+func opened(t *testing.T) (*Consumer, context.Context) {
+	t.Helper()
+	c, ctx := made(t)
+	if err := c.open(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return c, ctx
