@@ -88,7 +88,8 @@ func (s Service) add() (micro.Service, error) {
 
 // answerable leaves out requests whose answer would be stored: the server does not
 // look whether who asks may write to the subject that the answer is wanted on, and we
-// may write more than an operator, such as a ledger or a token.
+// may write more than an operator, such as a ledger or a token. (What the micro library
+// itself answers, on $SRV, is not ours to leave out.)
 func (s Service) answerable(handle micro.Handler) micro.Handler {
 	return micro.HandlerFunc(func(r micro.Request) {
 		if to := r.Reply(); strings.HasPrefix(to, "ledgerline.") || strings.HasPrefix(to, "$") {

@@ -76,15 +76,17 @@ func Open(ctx context.Context, js jetstream.JetStream) (*View, error) {
 	return v, err
 }
 
-// All lists the jobs, oldest first; empty, not nil, where there are none.
+// All lists the jobs, oldest first; empty, not nil, where there are none. With a
+// jobstate.ErrUnreadable come those that can be read.
 func (v *View) All(ctx context.Context) ([]Row, error) {
 	lags, err := v.lags(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var states []*ledgerlinev1.JobState
-	if err := v.jobs.List(ctx, func(s *ledgerlinev1.JobState, _ time.Time) { states = append(states, s) }); err != nil {
-		return nil, err
+	unreadable := v.jobs.List(ctx, func(s *ledgerlinev1.JobState, _ time.Time) { states = append(states, s) })
+	if unreadable != nil && !errors.Is(unreadable, jobstate.ErrUnreadable) {
+		return nil, unreadable
 	}
 	jobs := make([]Row, len(states))
 	group, asking := errgroup.WithContext(ctx)
@@ -104,7 +106,7 @@ func (v *View) All(ctx context.Context) ([]Row, error) {
 		}
 		return strings.Compare(a.JobID, b.JobID)
 	})
-	return jobs, nil
+	return jobs, unreadable
 }
 
 // One is a job by its id; ErrUnknown where nothing is known of it.

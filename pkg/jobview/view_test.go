@@ -178,6 +178,13 @@ func TestTheLagIsTheServersAndTheOldestComesFirst(t *testing.T) {
 	if err != nil || len(rows) != len(jobs) {
 		t.Fatalf("%v, %v", rows, err)
 	}
+	// One that cannot be read hides no others.
+	if _, err := b.js.Publish(b.ctx, "$KV."+subject.BucketJobs+"."+uuid.NewString(), []byte("no state")); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err = b.view.All(b.ctx); !errors.Is(err, jobstate.ErrUnreadable) || len(rows) != len(jobs) {
+		t.Fatalf("%v, %v", rows, err)
+	}
 	for i, row := range rows {
 		if row.JobID != jobs[i].String() || row.Lag != uint64(2+i) || row.Lag != b.one(jobs[i]).Lag {
 			t.Errorf("row %d: %+v", i, row)

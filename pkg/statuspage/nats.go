@@ -2,6 +2,7 @@ package statuspage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/jobview"
 	"github.com/ledgerline/ledgerline/pkg/lag"
 	"github.com/ledgerline/ledgerline/pkg/parked"
@@ -90,7 +92,7 @@ func (i *installation) Read(ctx context.Context) (Reading, error) {
 		}
 	}
 	rows, err := i.view.All(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, jobstate.ErrUnreadable) { // which `ledgerline jobs` names
 		return Reading{}, err
 	}
 	waits, err := i.lag.Snapshot(ctx)

@@ -56,15 +56,17 @@ func companyOf(state *ledgerlinev1.JobState, things []parked.Thing) string {
 			company = t.Parked.GetCompanyId()
 		}
 		if company == "" && json.Unmarshal(t.Parked.GetEvent(), &event) == nil {
-			company = event.CompanyID
+			// What is no id was the reason for the park.
+			if id, err := subject.ParseID(event.CompanyID); err == nil {
+				company = id.String()
+			}
 		}
 	}
 	return company
 }
 
 // furtherRun marks a parked job to be drained again, as the run after the ledger's
-// last. Where only an event of the job is parked there is nothing to mark. The state
-// is looked at where it is written, since a replica may be behind.
+// last. Where only an event of the job is parked there is nothing to mark.
 func (s *Steer) furtherRun(ctx context.Context, job uuid.UUID, things []parked.Thing) (*ledgerlinev1.JobState, error) {
 	last, err := s.ledger.LastOfJob(ctx, job)
 	if err != nil {

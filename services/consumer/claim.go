@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -383,6 +384,11 @@ func (c *Consumer) stuck(ctx context.Context, older olderJob) (bool, error) {
 	if older.phase != ledgerlinev1.JobPhase_JOB_PHASE_SEALED || time.Since(older.at) < sealedPatience*c.config.Topology.Lease {
 		return false, nil
 	}
+	return c.places.taken(ctx, c.lookAtPlaces)
+}
+
+// lookAtPlaces tells whether as many manifests are handed out as may be.
+func (c *Consumer) lookAtPlaces(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
 	defer cancel()
 	durable, err := c.js.Consumer(ctx, subject.StreamPipe, subject.DurableConsumer)
@@ -391,6 +397,27 @@ func (c *Consumer) stuck(ctx context.Context, older olderJob) (bool, error) {
 	}
 	info := durable.CachedInfo()
 	return info.Config.MaxAckPending > 0 && info.NumAckPending >= info.Config.MaxAckPending, nil
+}
+
+// places remembers for turnRecheck whether all are taken: hundreds of jobs that wait
+// would ask.
+type places struct {
+	mu   sync.Mutex
+	at   time.Time
+	full bool
+}
+
+func (p *places) taken(ctx context.Context, look func(context.Context) (bool, error)) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.at) < turnRecheck {
+		return p.full, nil
+	}
+	full, err := look(ctx)
+	if err == nil {
+		p.at, p.full = time.Now(), full
+	}
+	return full, err
 }
 
 // hasTurn tells whether the job was interrupted while it had its company's turn. It

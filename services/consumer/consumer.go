@@ -118,6 +118,7 @@ type Consumer struct {
 	// Set by open, before the first manifest is taken.
 	pipe    jetstream.Stream
 	ledger  *ledger.Ledger
+	places  places
 	claimer Claimer
 	jobs    *jobstate.Store
 	parked  *parked.Store

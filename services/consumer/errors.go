@@ -25,6 +25,8 @@ var (
 	// errCancelled is returned between two items when an operator wants the job
 	// ended.
 	errCancelled = errors.New("an operator has cancelled the job")
+	// errNoPage is returned when Pleo is not waited for any longer.
+	errNoPage = errors.New("no page came")
 	// errReported is the cause of a lane that the reporter stopped.
 	errReported = errors.New("reporting to Pleo ended")
 )

@@ -156,7 +156,7 @@ func (j *job) closeOnce(ctx, calling context.Context, stopped bool) error {
 	}
 	phase := ledgerlinev1.JobPhase_JOB_PHASE_FAILED
 	if !stopped {
-		tally, err := j.reread(calling)
+		tally, err := j.reread(calling, 0)
 		if pleo.IsPageFault(err) {
 			return fmt.Errorf("%w: %w", errNotClosed, err)
 		}
@@ -233,11 +233,14 @@ func (j *job) endedAtPleo(ctx context.Context, gone *endedAtPleoError) error {
 	case gone.read.Status == pleo.JobCompletedWithErrors:
 		phase = ledgerlinev1.JobPhase_JOB_PHASE_COMPLETED_WITH_ERRORS
 	}
-	calling, cancel := context.WithTimeout(ctx, lastReport)
-	defer cancel()
-	tally, err := j.reread(calling)
+	tally, err := j.reread(ctx, lastReport)
+	if pleo.IsPageFault(err) {
+		tally, err = j.reread(ctx, lastReport)
+	}
 	var refusal *pleo.APIError
 	switch {
+	case ctx.Err() != nil || errors.Is(err, errNoPage): // Pleo's trouble, which passes
+		return fmt.Errorf("%w, read its items: %w", gone, err)
 	case errors.As(err, &refusal) || pleo.IsPageFault(err) || errors.Is(err, history.ErrGone):
 		return park("%v, and its items cannot be read: %v", gone, err)
 	case err != nil:
@@ -258,12 +261,12 @@ type tally struct {
 	added int
 }
 
-func (j *job) reread(ctx context.Context) (*tally, error) {
+func (j *job) reread(ctx context.Context, patience time.Duration) (*tally, error) {
 	sealed, err := j.entries(ctx)
 	if err != nil {
 		return nil, err
 	}
-	statuses, err := j.statuses(ctx)
+	statuses, err := j.statuses(ctx, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -284,11 +287,21 @@ func (j *job) reread(ctx context.Context) (*tally, error) {
 	return t, nil
 }
 
-// statuses reads every item of the job at Pleo.
-func (j *job) statuses(ctx context.Context) (map[uuid.UUID]pleo.ItemStatus, error) {
+// statuses reads every item of the job at Pleo. With a patience it waits that long for
+// each page, and ends with errNoPage.
+func (j *job) statuses(ctx context.Context, patience time.Duration) (map[uuid.UUID]pleo.ItemStatus, error) {
 	statuses := make(map[uuid.UUID]pleo.ItemStatus, j.total())
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	moved := func() {}
+	if patience > 0 {
+		still := time.AfterFunc(patience, func() { cancel(errNoPage) })
+		defer still.Stop()
+		moved = func() { still.Reset(patience) }
+	}
 	crashpoint.Before(crashpoint.ConsumerStatuses)
 	_, err := j.pleo.EachJobItem(ctx, j.id.String(), func(page []pleo.JobItem) error {
+		moved()
 		for _, it := range page {
 			id, err := uuid.Parse(it.AccountingEntryID)
 			if err != nil {

@@ -177,8 +177,8 @@ func (j *job) again(ctx context.Context, it item) error {
 	return j.reporter.repeat(ctx, it)
 }
 
-// statusesPatience bounds the question what Pleo has already: while Pleo is away for
-// longer, the job is to hear of a shutdown and of a wish.
+// statusesPatience is how long each page of what Pleo has already is waited for: while
+// Pleo is away for longer, the job is to hear of a shutdown and of a wish.
 const statusesPatience = 10 * time.Second
 
 // reportWhereNeeded reports what a former worker settled, unless Pleo has it
@@ -192,11 +192,9 @@ func (j *job) reportWhereNeeded(ctx context.Context, s *ledgerlinev1.Settlement,
 	if j.atPleo == nil {
 		calling, cancel := j.untilDeadline(ctx)
 		defer cancel()
-		asking, enough := context.WithTimeout(calling, statusesPatience)
-		defer enough()
-		statuses, err := j.statuses(asking)
+		statuses, err := j.statuses(calling, statusesPatience)
 		switch {
-		case err != nil && asking.Err() != nil && calling.Err() == nil:
+		case errors.Is(err, errNoPage):
 			statuses = map[uuid.UUID]pleo.ItemStatus{}
 		case err != nil:
 			return j.upstream(ctx, calling, err)

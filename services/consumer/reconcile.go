@@ -82,7 +82,7 @@ func (c *Consumer) sides(ctx context.Context, id uuid.UUID) (*job, *reconcile.Si
 		return nil, nil, fmt.Errorf("read job %s at Pleo: company: %w", id, err)
 	}
 	j.company, j.manifest = s.Company, &ledgerlinev1.Manifest{}
-	if s.Items, err = j.statuses(ctx); err != nil {
+	if s.Items, err = j.statuses(ctx, 0); err != nil {
 		return nil, nil, fmt.Errorf("read the items of job %s at Pleo: %w", id, err)
 	}
 	if s.Manifest, err = c.manifest(ctx, id); err != nil {
@@ -173,10 +173,16 @@ func (j *job) mend(ctx context.Context, s *reconcile.Sides, r *reconcile.Report)
 		if readErr != nil {
 			return "", fmt.Errorf("read job %s after its closing event: %w", j.id, readErr)
 		}
-		if !read.Status.Final() {
+		switch {
+		case err != nil && !read.Status.Final():
+			return "", fmt.Errorf("close job %s: %w", j.id, err)
+		case err != nil:
+			did = fmt.Sprintf("the job was found %s at Pleo", read.Status)
+		case !read.Status.Final():
 			return "", endpoint.Refuse("503", fmt.Sprintf("the event %s was posted, and job %s is still %s at Pleo: look again later", event.Event, j.id, read.Status))
+		default:
+			did = fmt.Sprintf("the event %s posted", event.Event)
 		}
-		did = fmt.Sprintf("the event %s posted", event.Event)
 	default:
 		return "", nil
 	}

@@ -140,7 +140,7 @@ func (j *job) cancel(ctx context.Context) error {
 	calling, cancel := j.untilDeadline(ctx)
 	defer cancel()
 	if len(j.past.Settled) > 0 {
-		statuses, err := j.statuses(calling)
+		statuses, err := j.statuses(calling, 0)
 		if err != nil {
 			return j.upstream(ctx, calling, err)
 		}

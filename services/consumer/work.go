@@ -157,7 +157,7 @@ func (j *job) signIn() (err error) {
 // the manifest is not known then, so nothing more is sent from it: the job is drained
 // again, and what Pleo has accepted is not among its open items any more.
 func (j *job) remembered() error {
-	if !j.tenure.Forgotten {
+	if !j.tenure.Forgotten || j.cancelling { // which sends nothing
 		return nil
 	}
 	reason := "the ledger is younger than the sealed job: what was done of it is lost"

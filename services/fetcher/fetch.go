@@ -125,7 +125,8 @@ func (f *Fetcher) accept(ctx context.Context, job uuid.UUID) (*task, error) {
 	}
 	// An end stands in the ledger before the bucket tells of it. Where it does not, its
 	// record was lost, and the company's next job waits for it: it is written anew.
-	endLost := ledger.Final(state.GetPhase()) && last.RunOrZero() == state.GetRun() && !ledger.Final(last.Record.GetEnd().GetPhase())
+	// What is parked waits for a person, who retries it.
+	endLost := ledger.Final(state.GetPhase()) && state.GetPhase() != ledgerlinev1.JobPhase_JOB_PHASE_PARKED && last.RunOrZero() == state.GetRun() && !ledger.Final(last.Record.GetEnd().GetPhase())
 	if state != nil && !endLost {
 		if state.GetPhase() == ledgerlinev1.JobPhase_JOB_PHASE_PARKED {
 			company, err := subject.ParseID(state.GetCompanyId())

@@ -135,7 +135,9 @@ func (f *Fetcher) recoverLost(ctx context.Context, now time.Time) (young bool, e
 			lost[job] = event{JobID: job.String(), CompanyID: s.GetCompanyId()}
 		}
 	})
-	if err != nil {
+	if errors.Is(err, jobstate.ErrUnreadable) { // they hide no others
+		f.logger.Warn().Err(err).Msg(logevent.SweepFailed)
+	} else if err != nil {
 		return young, err
 	}
 	for job, e := range lost {

@@ -162,6 +162,10 @@ func TestSweepPublishesLostEventsAgain(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	// A state that cannot be read hides no others.
+	if _, err := f.js.Publish(within(t), "$KV."+subject.BucketJobs+"."+uuid.NewString(), []byte("no state")); err != nil {
+		t.Fatal(err)
+	}
 	manifest, err := proto.Marshal(&ledgerlinev1.Manifest{JobId: sealed.String(), Run: 1})
 	if err != nil {
 		t.Fatal(err)

@@ -121,11 +121,12 @@ type work struct {
 	// unhanded are jobs whose events are not known to be published.
 	js       jetstream.JetStream
 	unhanded []simulator.JobSpec
+	handed   map[uuid.UUID]bool // companies
 }
 
 func newWork(b *bed, seed uint64, js jetstream.JetStream) *work {
 	return &work{
-		b: b, random: rand.New(rand.NewPCG(seed, workStream)), js: js,
+		b: b, random: rand.New(rand.NewPCG(seed, workStream)), js: js, handed: map[uuid.UUID]bool{},
 		entries: map[uuid.UUID][]uuid.UUID{}, open: map[uuid.UUID]*simulator.JobSnapshot{},
 	}
 }
@@ -172,6 +173,7 @@ func (w *work) feed(ctx context.Context) error {
 func (w *work) add(ctx context.Context, company uuid.UUID, handed bool) error {
 	spec := simulator.JobSpec{ID: w.id(), CompanyID: company}
 	if handed {
+		w.handed[company] = true
 		spec.Status, spec.Quiet = simulator.JobInProgress, true
 		spec.CreatedAt = time.Now().Add(-time.Duration(w.random.Int64N(int64(mostOlder))))
 	}
@@ -258,6 +260,9 @@ func (w *work) finish(ctx context.Context, say func(string, ...any)) error {
 	for _, j := range state.Jobs {
 		if j.CompletedAt.IsZero() && j.ExpiredAt.IsZero() {
 			w.open[j.ID] = &j
+			if w.handed[j.CompanyID] { // whose event may never have been published
+				w.unhanded = append(w.unhanded, simulator.JobSpec{ID: j.ID, CompanyID: j.CompanyID})
+			}
 		}
 	}
 	since, told := time.Now(), time.Now()

@@ -95,7 +95,7 @@ func TestADeadlineThatPassesBeforeTheFirstItem(t *testing.T) {
 	in.consumer(&book{})
 	in.log.Wait("fetcher ready")
 	in.log.Wait("consumer ready")
-	job := in.add(simulator.JobSpec{Entries: entries(2), ExpiresIn: 2 * slowness})
+	job := in.add(simulator.JobSpec{Entries: entries(2), ExpiresIn: 6 * slowness})
 	in.publish(job)
 	in.parks(job, "job_expired", "0 of 2")
 }

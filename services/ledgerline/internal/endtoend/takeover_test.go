@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,11 +235,27 @@ func TestRivalPullSwallowsItems(t *testing.T) {
 // says our state.
 func TestTakeoverAfterTheClosingEvent(t *testing.T) {
 	t.Parallel()
+	for name, busy := range map[string]bool{"Pleo answers": false, "Pleo is busy for longer than it is waited for": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			takeoverAfterTheClosingEvent(t, busy)
+		})
+	}
+}
+
+func takeoverAfterTheClosingEvent(t *testing.T, busy bool) {
+	t.Helper()
 	in := install(t, simulator.Config{Seed: 55})
 	in.fetcher()
 	job := in.add(simulator.JobSpec{Items: items(5)})
 	closed := in.gate()
+	var dead, put atomic.Bool
 	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if busy && dead.Load() && readsItems(r) && put.CompareAndSwap(false, true) {
+			w.Header().Set("Retry-After", "120")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
 		answer := recorded(next, r)
 		if postsEvent(r) {
 			closed.pass(r.Context())
@@ -250,12 +267,16 @@ func TestTakeoverAfterTheClosingEvent(t *testing.T) {
 	a := in.consumer(to)
 	in.wait(closed, "the closing event")
 	a.die()
+	dead.Store(true)
 	closed.open()
 	if err := in.js.DeleteConsumer(in.bounded(""), subject.StreamPipe, subject.DurableJob(job)); err != nil {
 		t.Fatal(err)
 	}
 	in.consumer(to)
 	in.completes(job)
+	if put.Load() != busy {
+		t.Errorf("Pleo was busy: %t", put.Load())
+	}
 	to.once(in, job, 5)
 	if got := eventsOf(in.job(job)); !slices.Equal(got, []string{"completed"}) {
 		t.Errorf("events at Pleo: %v", got)

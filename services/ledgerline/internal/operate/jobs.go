@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -9,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/jobview"
 )
 
@@ -25,11 +27,11 @@ func (c *Jobs) Run(s *Session) error {
 		if err != nil {
 			return err
 		}
-		jobs, err := v.All(ctx)
-		if err != nil {
-			return err
+		jobs, unreadable := v.All(ctx)
+		if unreadable != nil && !errors.Is(unreadable, jobstate.ErrUnreadable) {
+			return unreadable
 		}
-		return s.print(jobs, func() error {
+		err = s.print(jobs, func() error {
 			if len(jobs) == 0 {
 				return s.printf("No jobs yet. `ledgerline start JOB` publishes a job-started event.\n")
 			}
@@ -40,6 +42,7 @@ func (c *Jobs) Run(s *Session) error {
 			}
 			return table.Flush()
 		})
+		return errors.Join(err, unreadable)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/ledgerline/ledgerline/pkg/config"
+	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/jobview"
 	"github.com/ledgerline/ledgerline/services/ledgerline/internal/terminal"
 )
@@ -75,7 +76,7 @@ func (c *Watch) follow(ctx context.Context, v *jobview.View, show screen) error 
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, jobstate.ErrUnreadable) { // which `ledgerline jobs` names
 			return err
 		}
 		if err := show.show(jobs); err != nil {
