@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,20 +13,14 @@ import (
 
 	"github.com/ledgerline/ledgerline/pkg/crashpoint"
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
-	"github.com/ledgerline/ledgerline/pkg/jobstate"
 	"github.com/ledgerline/ledgerline/pkg/lease"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
-	"github.com/ledgerline/ledgerline/pkg/natsconn"
 	"github.com/ledgerline/ledgerline/pkg/pleo"
 	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 	"github.com/ledgerline/ledgerline/pkg/tracing"
 )
-
-// wakeLeases is how many leases pass before the event of a lost job is asked for
-// again: the fetchers may be busy with others.
-const wakeLeases = 2
 
 // Claimer takes a job for this worker. The ledger is one; a fault wrapper in
 // tests is the other.
@@ -286,32 +279,6 @@ func (c *Consumer) tryClaim(ctx context.Context, j *job) (reason string, err err
 	return "", err
 }
 
-// wake has the event published again of the job that has the company's turn, where
-// the ledger alone knows it: it was restored from a backup that was made while that
-// job ran. Or the ledger alone does not know that it has ended: the record was lost.
-// The fetcher that gets the event has what is still open of it worked, or
-// ends it here as it ended at Pleo; nobody else would.
-func (c *Consumer) wake(ctx context.Context, j *job, holder uuid.UUID) error {
-	if time.Since(j.woke) < wakeLeases*c.config.Topology.Lease {
-		return nil
-	}
-	// The state after the manifest: a job that ends has its state written first.
-	here, err := c.sealed(ctx, holder)
-	if err != nil || here {
-		return err
-	}
-	state, err := c.state(ctx, holder)
-	if err != nil || state != nil && !ledger.Final(state.GetPhase()) {
-		return err
-	}
-	j.woke = time.Now()
-	if err := c.publishStarted(ctx, holder, j.company); err != nil {
-		return err
-	}
-	j.logger.Warn().Stringer("holder", holder).Msg(logevent.HolderWoken)
-	return nil
-}
-
 // stored is when the manifest was stored, zero for not known. One that was offered
 // again has a new time of storing; one without a message nobody had claimed, and it is
 // cancelled here.
@@ -341,243 +308,4 @@ func (j *job) claimRequest(floor uint64) ledger.ClaimRequest {
 // same, to be parked.
 func (j *job) mustHold(asked ledgerlinev1.OperatorRequest) bool {
 	return asked == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE && time.Now().Before(j.manifest.GetDeadline().AsTime())
-}
-
-// olderFirst tells why the job must wait for an older one of its company.
-func (c *Consumer) olderFirst(ctx context.Context, j *job) (reason string, err error) {
-	for _, older := range c.turns.older(j.company, j.id, j.manifest.GetCreatedAt().AsTime()) {
-		if stuck, err := c.stuck(ctx, older); err != nil {
-			return "", err
-		} else if stuck {
-			continue
-		}
-		if older.phase != ledgerlinev1.JobPhase_JOB_PHASE_DRAINING {
-			// The bucket may tell of a job whose manifest is lost, or of one that has
-			// just ended; the next one counts then.
-			here, err := c.sealed(ctx, older.id)
-			if err != nil {
-				return "", err
-			}
-			if !here {
-				continue
-			}
-		}
-		if has, err := c.hasTurn(ctx, j); has || err != nil {
-			return "", err
-		}
-		if older.phase == ledgerlinev1.JobPhase_JOB_PHASE_PAUSED {
-			return fmt.Sprintf("job %s of the same company is older, and paused: resume or cancel it", older.id), nil
-		}
-		return fmt.Sprintf("job %s of the same company is older", older.id), nil
-	}
-	return "", nil
-}
-
-// sealedPatience is how many leases a sealed job may wait for a worker before it is
-// looked at whether it can get one at all.
-const sealedPatience = 4
-
-// stuck tells whether no worker can get the older job: as many manifests are handed out
-// as may be, and those that wait for it are among them. They go first then; which job
-// is older is a preference, that two never run at once is not.
-func (c *Consumer) stuck(ctx context.Context, older olderJob) (bool, error) {
-	if older.phase != ledgerlinev1.JobPhase_JOB_PHASE_SEALED || time.Since(older.at) < sealedPatience*c.config.Topology.Lease {
-		return false, nil
-	}
-	return c.places.taken(ctx, c.lookAtPlaces)
-}
-
-// lookAtPlaces tells whether as many manifests are handed out as may be.
-func (c *Consumer) lookAtPlaces(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
-	defer cancel()
-	durable, err := c.js.Consumer(ctx, subject.StreamPipe, subject.DurableConsumer)
-	if err != nil {
-		return false, fmt.Errorf("look at the durable of the manifests: %w", err)
-	}
-	info := durable.CachedInfo()
-	return info.Config.MaxAckPending > 0 && info.NumAckPending >= info.Config.MaxAckPending, nil
-}
-
-// places remembers for turnRecheck whether all are taken: hundreds of jobs that wait
-// would ask.
-type places struct {
-	mu   sync.Mutex
-	at   time.Time
-	full bool
-}
-
-func (p *places) taken(ctx context.Context, look func(context.Context) (bool, error)) (bool, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.at) < turnRecheck {
-		return p.full, nil
-	}
-	full, err := look(ctx)
-	if err == nil {
-		p.at, p.full = time.Now(), full
-	}
-	return full, err
-}
-
-// hasTurn tells whether the job was interrupted while it had its company's turn. It
-// goes on then: an older one that was sealed meanwhile waits for it. Looked up once,
-// since nobody but this worker can take the turn for the job.
-func (c *Consumer) hasTurn(ctx context.Context, j *job) (bool, error) {
-	if j.interrupted == nil {
-		has, err := c.ledger.HasTurn(ctx, j.company, j.id)
-		if err != nil {
-			return false, fmt.Errorf("look up the turn of job %s: %w", j.id, err)
-		}
-		j.interrupted = &has
-	}
-	return *j.interrupted, nil
-}
-
-func (c *Consumer) sealed(ctx context.Context, id uuid.UUID) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
-	defer cancel()
-	_, err := c.pipe.GetLastMsgForSubject(ctx, subject.Ready(id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look up the manifest of job %s: %w", id, err)
-	}
-	return true, nil
-}
-
-// state is what the bucket tells of a job, nil for nothing.
-func (c *Consumer) state(ctx context.Context, id uuid.UUID) (*ledgerlinev1.JobState, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
-	defer cancel()
-	state, _, err := c.jobs.Get(ctx, id)
-	if errors.Is(err, jobstate.ErrNotFound) {
-		return nil, nil
-	}
-	return state, err
-}
-
-// errOvertaken is returned when the bucket tells of a later run, or of a later claim.
-var errOvertaken = errors.New("the job's state is of a later run or claim")
-
-// note writes to the bucket what people ask of a job. It decides nothing, so
-// trouble is only logged.
-func (j *job) note(ctx context.Context, change func(*ledgerlinev1.JobState)) {
-	if err := j.tell(ctx, change); err != nil {
-		j.logger.Warn().Err(err).Msg(logevent.StateNotWritten)
-	}
-}
-
-// tell is note for what must come to be known, such as the end, which the company's
-// next job waits for.
-//
-// A worker that was overtaken says nothing: the run that an operator has asked for
-// since, or the worker that has the job now, does.
-func (j *job) tell(ctx context.Context, change func(*ledgerlinev1.JobState)) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	crashpoint.Before(crashpoint.ConsumerNote)
-	_, err := j.c.jobs.Update(ctx, j.id, func(s *ledgerlinev1.JobState) error {
-		if s.GetRun() > j.manifest.GetRun() || j.tenure != nil && s.GetEpoch() > j.tenure.Epoch {
-			return errOvertaken
-		}
-		s.CompanyId, s.Run, s.Total = j.company.String(), j.manifest.GetRun(), j.total()
-		if s.GetCreatedAt() == nil {
-			s.CreatedAt = j.manifest.GetCreatedAt()
-		}
-		if s.GetSealedAt() == nil {
-			s.SealedAt = j.manifest.GetSealedAt()
-		}
-		change(s)
-		return nil
-	})
-	crashpoint.After(crashpoint.ConsumerNote)
-	if errors.Is(err, errOvertaken) {
-		return nil
-	}
-	return err
-}
-
-// settle does what a job's end asks of its manifest.
-func (c *Consumer) settle(j *job, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
-	defer cancel()
-	switch {
-	case errors.Is(err, ledger.ErrSuperseded):
-		err = j.remove(ctx, false)
-	case errors.Is(err, ledger.ErrEnded):
-		// A former worker wrote the last record and died before it was through.
-		if err = j.remove(ctx, true); err == nil {
-			err = j.announceEnd(ctx)
-		}
-	}
-	if err == nil {
-		if err = j.release(ctx); err != nil {
-			j.logger.Warn().Err(err).Msg(logevent.JobNotSettled)
-		}
-		return
-	}
-	var ackErr error
-	switch {
-	case errors.Is(err, errStopping):
-		j.logger.Info().Msg(logevent.JobHandedBack)
-		crashpoint.Before(crashpoint.ConsumerReturn)
-		ackErr = j.msg.Nak()
-		crashpoint.After(crashpoint.ConsumerReturn)
-	case errors.Is(err, ledger.ErrFenced) || errors.Is(err, lease.ErrLost):
-		// Somebody else has the job, or will when the lease has run out; the
-		// manifest is theirs.
-		j.logger.Warn().Err(err).Msg(logevent.JobDropped)
-		if strayErr := j.removeStray(ctx); strayErr != nil {
-			j.logger.Warn().Err(strayErr).Msg(logevent.JobNotSettled)
-		}
-	case errors.Is(err, errStale):
-		j.logger.Warn().Err(err).Msg(logevent.JobDropped)
-		crashpoint.Before(crashpoint.ConsumerStale)
-		ackErr = j.msg.NakWithDelay(c.config.Topology.Lease)
-		crashpoint.After(crashpoint.ConsumerStale)
-	default:
-		delay := j.handBackDelay(err)
-		j.logger.Warn().Err(err).Dur("retry_in", delay).Msg(logevent.JobHandedBack)
-		crashpoint.Before(crashpoint.ConsumerDelay)
-		ackErr = j.msg.NakWithDelay(delay)
-		crashpoint.After(crashpoint.ConsumerDelay)
-	}
-	if ackErr != nil {
-		// The lease runs out and the job comes again: nothing is lost.
-		j.logger.Warn().Err(ackErr).Msg(logevent.JobNotSettled)
-	}
-}
-
-// removeStray removes the consumer that a worker makes which was frozen between its
-// claim and its reset, and wakes up when another one has ended the run: whoever
-// ended it has removed the one that was there then.
-func (j *job) removeStray(ctx context.Context) error {
-	last, err := j.c.ledger.Last(ctx, j.company, j.id)
-	if err != nil || last.RunOrZero() != j.manifest.GetRun() || last.Record.GetEnd() == nil {
-		return err // the consumer is in use
-	}
-	return j.remove(ctx, true)
-}
-
-// handBackDelay grows with the deliveries of a manifest, from a second to half a
-// minute. It does not for what is no fault of the job's and passes: NATS did not
-// answer, as it does not for seconds when a leader is lost, or the job got on in
-// this tenure. Jobs that only wait for a place to be held wait heldDelay.
-func (j *job) handBackDelay(reason error) time.Duration {
-	const least, most = time.Second, 30 * time.Second
-	switch {
-	case natsconn.Unanswered(reason):
-		return least
-	case j.tenure == nil:
-		return heldDelay
-	case j.tenure.Position > j.begun:
-		return least
-	}
-	meta, err := j.msg.Metadata()
-	if err != nil {
-		return least
-	}
-	return min(most, least<<min(meta.NumDelivered-1, 5))
 }
