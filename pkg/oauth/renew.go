@@ -189,7 +189,7 @@ func (a *Authorizer) storePending(ctx context.Context) error {
 			a.mu.Unlock()
 			return nil
 		}
-		if !p.shown {
+		if !p.shown && !errors.Is(err, errOvertaken) { // which passes, or is told below
 			p.shown = true
 			a.logger.Error().Err(err).Msg(logevent.PleoTokenNotStored)
 		}

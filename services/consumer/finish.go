@@ -233,7 +233,7 @@ func (j *job) endedAtPleo(ctx context.Context, gone *endedAtPleoError) error {
 	}
 	var refusal *pleo.APIError
 	switch {
-	case ctx.Err() != nil || errors.Is(err, errNoPage): // Pleo's trouble, which passes
+	case err != nil && ctx.Err() != nil || errors.Is(err, errNoPage): // Pleo's trouble, which passes
 		return fmt.Errorf("%w, read its items: %w", gone, err)
 	case errors.As(err, &refusal) || pleo.IsPageFault(err) || errors.Is(err, history.ErrGone):
 		return park("%v, and its items cannot be read: %v", gone, err)
