@@ -35,6 +35,10 @@ type ClaimRequest struct {
 	// Stored is when the manifest was stored, zero for not known: a ledger that is
 	// younger and knows nothing of the job has forgotten it.
 	Stored time.Time
+	// Last is the job's last record as it stood when the manifest came, nil for none:
+	// the claim is compared with it. Whoever claims with a newer look than that fences
+	// a worker that has claimed meanwhile and is alive.
+	Last *Entry
 	// Aside takes the job without its company's turn, which another job may have:
 	// for a tenure that ends the job and sends nothing.
 	Aside bool
@@ -75,13 +79,10 @@ const maxTurnTries = 3
 
 // Claim takes the job and the company's turn. It returns a *CompanyBusyError
 // while another job of the company has the turn, ErrEnded when there is nothing
-// left to do in this run, and ErrFenced when another worker claimed at the same
-// moment.
+// left to do in this run, and ErrFenced when another worker has written to the job's
+// ledger since r.Last.
 func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
-	last, err := l.Last(ctx, r.Company, r.Job)
-	if err != nil {
-		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
-	}
+	last := r.Last
 	t := &Tenure{ledger: l, request: r, subject: subject.Ledger(r.Company, r.Job), Epoch: r.EpochFloor + 1, Unknown: last == nil}
 	if last != nil {
 		run := last.Record.GetRun()
@@ -98,8 +99,11 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 			t.Position = last.Record.GetPosition()
 			t.Forgotten = last.Record.GetClaim().GetForgotten()
 		}
-	} else if t.Forgotten, err = l.forgotten(ctx, r); err != nil {
-		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+	} else {
+		var err error
+		if t.Forgotten, err = l.forgotten(ctx, r); err != nil {
+			return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
+		}
 	}
 	if r.Aside {
 		return t, t.claim(ctx)

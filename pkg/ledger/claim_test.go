@@ -39,6 +39,40 @@ func TestAClaimFencesTheTenureBefore(t *testing.T) {
 	}
 }
 
+// Two workers have the manifest, as after a kill of the server, and wait for the
+// company's turn: the first to claim has the job, and the other one cannot fence it.
+func TestAClaimIsComparedWithWhatWasSeenBeforeIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	company, job := uuid.New(), uuid.New()
+	holder := uuid.New()
+	before := b.claim(request(company, holder, 1))
+	first, second := request(company, job, 1), request(company, job, 1)
+	for _, r := range []*ledger.ClaimRequest{&first, &second} {
+		r.Last = b.last(company, job)
+		_, err := b.ledger.Claim(b.ctx, *r)
+		busy(t, err, holder)
+	}
+	b.end(before, completed)
+	owner, err := b.ledger.Claim(b.ctx, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.ledger.Claim(b.ctx, second); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("the second one: %v", err)
+	}
+	b.book(owner, entry(0))
+	// Whoever gets the manifest when the owner is gone sees all that.
+	second.Last = b.last(company, job)
+	b.book(owner, entry(1))
+	if _, err := b.ledger.Claim(b.ctx, second); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("the owner is at work: %v", err)
+	}
+	if next := b.claim(request(company, job, 1)); next.Epoch != 2 || next.Position != 2 {
+		t.Errorf("epoch %d, position %d", next.Epoch, next.Position)
+	}
+}
+
 func TestTheEpochRisesAlsoAboveTheFloor(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -56,14 +90,14 @@ func TestAnEndedRunIsNotClaimed(t *testing.T) {
 	b := newBench(t)
 	company, job := uuid.New(), uuid.New()
 	b.end(b.claim(request(company, job, 1)), parked)
-	if _, err := b.ledger.Claim(b.ctx, request(company, job, 1)); !errors.Is(err, ledger.ErrEnded) {
+	if _, err := b.try(request(company, job, 1)); !errors.Is(err, ledger.ErrEnded) {
 		t.Errorf("the ended run: %v", err)
 	}
 	second := b.claim(request(company, job, 2))
 	if second.Epoch != 2 || second.Position != 0 {
 		t.Errorf("run 2 has epoch %d and position %d", second.Epoch, second.Position)
 	}
-	if _, err := b.ledger.Claim(b.ctx, request(company, job, 1)); !errors.Is(err, ledger.ErrEnded) {
+	if _, err := b.try(request(company, job, 1)); !errors.Is(err, ledger.ErrEnded) {
 		t.Errorf("a run before the one at work: %v", err)
 	}
 }
@@ -124,11 +158,11 @@ func TestTheTurnPassesOnlyFromAJobThatHasEnded(t *testing.T) {
 			b := newBench(t)
 			company, first, second := uuid.New(), uuid.New(), uuid.New()
 			tenure := b.claim(request(company, first, 1))
-			_, err := b.ledger.Claim(b.ctx, request(company, second, 1))
+			_, err := b.try(request(company, second, 1))
 			busy(t, err, first)
 			b.claim(request(uuid.New(), uuid.New(), 1)) // another company's
 			b.end(tenure, phase)
-			_, err = b.ledger.Claim(b.ctx, request(company, second, 1))
+			_, err = b.try(request(company, second, 1))
 			if !passes {
 				busy(t, err, first)
 				return
@@ -137,7 +171,7 @@ func TestTheTurnPassesOnlyFromAJobThatHasEnded(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The first comes again, by a retry, and waits for its turn.
-			_, err = b.ledger.Claim(b.ctx, request(company, first, 2))
+			_, err = b.try(request(company, first, 2))
 			busy(t, err, second)
 		})
 	}
@@ -222,7 +256,7 @@ func TestManyWorkersClaimTheJobsOfOneCompany(t *testing.T) {
 // that do the same.
 func workRuns(b *bench, company, job uuid.UUID, runs uint32) {
 	for run := uint32(1); run <= runs; {
-		tenure, err := b.ledger.Claim(b.ctx, request(company, job, run))
+		tenure, err := b.try(request(company, job, run))
 		var held *ledger.CompanyBusyError
 		switch {
 		case errors.Is(err, ledger.ErrEnded):
@@ -278,16 +312,16 @@ func TestATenureAsideSendsNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	company, running, other := uuid.New(), uuid.New(), uuid.New()
-	tenure, err := b.ledger.Claim(b.ctx, request(company, running, 1))
+	tenure, err := b.try(request(company, running, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask := request(company, other, 1)
-	if _, err := b.ledger.Claim(b.ctx, ask); err == nil {
+	if _, err := b.try(ask); err == nil {
 		t.Error("two jobs have the turn")
 	}
 	ask.Aside = true
-	aside, err := b.ledger.Claim(b.ctx, ask)
+	aside, err := b.try(ask)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,13 +341,13 @@ func TestATenureAsideSendsNothing(t *testing.T) {
 	if err := tenure.Append(b.ctx, &ledgerlinev1.LedgerRecord{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.ledger.Claim(b.ctx, request(company, uuid.New(), 1)); err == nil {
+	if _, err := b.try(request(company, uuid.New(), 1)); err == nil {
 		t.Error("a third job has the turn")
 	}
 	// Claimed aside, a job of its own worker is fenced like by any claim.
 	ask = request(company, running, 1)
 	ask.Aside = true
-	if _, err := b.ledger.Claim(b.ctx, ask); err != nil {
+	if _, err := b.try(ask); err != nil {
 		t.Fatal(err)
 	}
 	if err := tenure.Append(b.ctx, &ledgerlinev1.LedgerRecord{}); err == nil {

@@ -17,6 +17,14 @@ import (
 type worker struct {
 	job    int
 	tenure *ledger.Tenure
+	seen   *look
+}
+
+// look is what a worker saw of a job when its manifest came, however long ago.
+type look struct {
+	job     int
+	last    *ledger.Entry
+	records int
 }
 
 // jobModel is what must stand in a job's ledger.
@@ -24,6 +32,7 @@ type jobModel struct {
 	id       uuid.UUID
 	run      uint32
 	epoch    uint64
+	records  int
 	owner    *worker // the one whose writes count
 	position uint32
 	ended    bool // this run
@@ -55,18 +64,34 @@ func TestWorkersAgainstAModel(t *testing.T) {
 			}
 			if !owns {
 				w.tenure = nil
+				return false
 			}
-			return owns
+			jobs[w.job].records++
+			return true
 		}
 		rt.Repeat(map[string]func(*rapid.T){
+			"look": func(rt *rapid.T) {
+				i := rapid.IntRange(0, len(jobs)-1).Draw(rt, "job")
+				pick(rt).seen = &look{job: i, last: b.last(company, jobs[i].id), records: jobs[i].records}
+			},
 			"claim": func(rt *rapid.T) {
 				w := pick(rt)
 				i := rapid.IntRange(0, len(jobs)-1).Draw(rt, "job")
-				job := jobs[i]
-				tenure, err := b.ledger.Claim(b.ctx, request(company, job.id, job.run))
+				if w.seen != nil {
+					i = w.seen.job
+				}
+				job, r := jobs[i], request(company, jobs[i].id, jobs[i].run)
+				overtaken := false
+				if w.seen != nil {
+					r.Last, overtaken, w.seen = w.seen.last, w.seen.records != job.records, nil
+				} else {
+					r.Last = b.last(company, job.id)
+				}
+				tenure, err := b.ledger.Claim(b.ctx, r)
 				var held *ledger.CompanyBusyError
 				switch {
-				case job.ended:
+				case overtaken && errors.Is(err, ledger.ErrFenced):
+				case job.ended && !overtaken:
 					if !errors.Is(err, ledger.ErrEnded) {
 						rt.Fatalf("an ended run is claimed: %v", err)
 					}
@@ -74,8 +99,8 @@ func TestWorkersAgainstAModel(t *testing.T) {
 					if !errors.As(err, &held) || held.Holder != jobs[turn].id {
 						rt.Fatalf("another job's turn: %v", err)
 					}
-				case err != nil:
-					rt.Fatal(err)
+				case overtaken || err != nil:
+					rt.Fatalf("overtaken %v: %v", overtaken, err)
 				default:
 					if tenure.Epoch <= job.epoch || tenure.Position != job.position {
 						rt.Fatalf("epoch %d after %d, position %d, not %d", tenure.Epoch, job.epoch, tenure.Position, job.position)
@@ -85,6 +110,7 @@ func TestWorkersAgainstAModel(t *testing.T) {
 					}
 					w.job, w.tenure = i, tenure
 					job.epoch, job.owner, job.final, turn = tenure.Epoch, w, false, i
+					job.records++
 				}
 			},
 			"settle": func(rt *rapid.T) {

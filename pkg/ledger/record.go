@@ -64,6 +64,14 @@ func (e *Entry) RunOrZero() uint32 {
 	return e.Record.GetRun()
 }
 
+// SequenceOrZero is where a record stands, 0 for none.
+func (e *Entry) SequenceOrZero() uint64 {
+	if e == nil {
+		return 0
+	}
+	return e.Sequence
+}
+
 // Last is the last record of a job, or nil when it has none.
 func (l *Ledger) Last(ctx context.Context, company, job uuid.UUID) (*Entry, error) {
 	return l.last(ctx, subject.Ledger(company, job))

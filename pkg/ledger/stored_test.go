@@ -36,14 +36,14 @@ func TestRefusesRecordsItCannotRead(t *testing.T) {
 		{
 			"claim", subject.Ledger, &ledgerlinev1.LedgerRecord{MinReader: newer},
 			func(b *bench, company, job uuid.UUID) error {
-				_, err := b.ledger.Claim(b.ctx, request(company, job, 1))
+				_, err := b.try(request(company, job, 1))
 				return err
 			},
 		},
 		{
 			"claim after a turn", func(company, _ uuid.UUID) string { return subject.Turn(company) }, &ledgerlinev1.Turn{MinReader: newer},
 			func(b *bench, company, job uuid.UUID) error {
-				_, err := b.ledger.Claim(b.ctx, request(company, job, 1))
+				_, err := b.try(request(company, job, 1))
 				return err
 			},
 		},

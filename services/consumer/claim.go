@@ -54,13 +54,17 @@ type job struct {
 	// begun is the position at which this tenure began.
 	begun uint32
 	// interrupted is whether the job had its company's turn before this worker got
-	// it, nil until it was looked up.
+	// it, nil until it was looked up, once a lease.
 	interrupted *bool
 	// woke is when the event of the job before it in the company was asked for.
 	woke time.Time
 	// floor is the epoch that the bucket knew before this claim.
 	floor uint64
-	past  *ledger.Past
+	// last is the job's last record as it stood when the manifest came, nil for none,
+	// and looked when it was last seen to stand there still.
+	last   *ledger.Entry
+	looked time.Time
+	past   *ledger.Past
 	// atPleo are the items' statuses as read in this tenure, nil before that.
 	atPleo   map[uuid.UUID]pleo.ItemStatus
 	payload  *payload
@@ -198,7 +202,18 @@ func (c *Consumer) parkManifest(ctx context.Context, msg jetstream.Msg, reason s
 
 // claim waits for the company's turn, or for the end of a pause, and takes the
 // job. While it waits it gives the slot back.
+//
+// What the ledger says of the job is looked up before anything is waited for, and the
+// claim is compared with that. A server that was killed hands a manifest out again
+// which a living worker has, and then confirms the heartbeats of both, since they name
+// the message and no delivery: of two that wait with it the first to claim has the job,
+// and the other one leaves it alone.
 func (c *Consumer) claim(ctx context.Context, j *job) error {
+	j.looked = time.Now()
+	var err error
+	if j.last, err = c.ledger.Last(ctx, j.company, j.id); err != nil {
+		return fmt.Errorf("claim job %s: %w", j.id, err)
+	}
 	counted, noted := false, ""
 	defer func() {
 		if counted {
@@ -237,10 +252,32 @@ func (c *Consumer) claim(ctx context.Context, j *job) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if err := c.unclaimed(ctx, j); err != nil {
+			return err
+		}
 		if j.stopping() {
 			return errStopping
 		}
 	}
+}
+
+// unclaimed looks once a lease whether nobody else has claimed the job while this
+// worker waits with its manifest. Whoever waited on would keep the manifest from the
+// next worker when the one that has the job dies, and wait itself for a job that waits
+// for this one.
+func (c *Consumer) unclaimed(ctx context.Context, j *job) error {
+	if time.Since(j.looked) < c.config.Topology.Lease {
+		return nil
+	}
+	j.looked, j.interrupted = time.Now(), nil
+	last, err := c.ledger.Last(ctx, j.company, j.id)
+	if err != nil {
+		return fmt.Errorf("look up the ledger of job %s: %w", j.id, err)
+	}
+	if last.SequenceOrZero() != j.last.SequenceOrZero() {
+		return fmt.Errorf("wait to claim job %s: %w", j.id, ledger.ErrFenced)
+	}
+	return nil
 }
 
 // tryClaim takes the job, or tells why it must wait.
@@ -300,6 +337,7 @@ func (j *job) claimRequest(floor uint64) ledger.ClaimRequest {
 		Stored:  j.stored(),
 		Company: j.company, Job: j.id, Run: j.manifest.GetRun(), Worker: j.c.config.Worker, EpochFloor: floor,
 		Attempt: j.manifest.GetAttempt(), Total: j.manifest.GetCount(), Digest: j.manifest.GetDigest(),
+		Last:  j.last,
 		Aside: j.cancelling,
 	}
 }

@@ -64,16 +64,18 @@ func (s *shelf) Deliver(_ context.Context, d sink.Delivery) sink.Answer {
 type hand struct {
 	c   *Consumer
 	msg jetstream.Msg // the manifest as it was given to it
-	j   *job          // once it has claimed
-	src *source       // once it has reset
-	it  *item         // fetched and not settled
+	// last is the job's last record as it stood then.
+	last *ledger.Entry
+	j    *job    // once it has claimed
+	src  *source // once it has reset
+	it   *item   // fetched and not settled
 }
 
 func (h *hand) forget() {
 	if h.j != nil {
 		h.j.lease.Stop()
 	}
-	h.msg, h.j, h.src, h.it = nil, nil, nil, nil
+	h.msg, h.last, h.j, h.src, h.it = nil, nil, nil, nil, nil
 }
 
 // truth is what must be so, in plain memory.
@@ -278,7 +280,16 @@ func (m *model) take(rt *rapid.T, h *hand) {
 	if err != nil || msg == nil || msg.Subject() != subject.Ready(m.job) {
 		rt.Fatalf("the manifest is nobody's and does not come: %v %v", msg, err)
 	}
-	h.msg, m.holder, m.given = msg, h, msg
+	h.msg, h.last, m.holder, m.given = msg, m.last(rt), h, msg
+}
+
+// last is the job's last record.
+func (m *model) last(rt *rapid.T) *ledger.Entry {
+	last, err := m.hands[0].c.ledger.Last(m.ctx, m.company, m.job)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	return last
 }
 
 // expire: the lease is over; the server gives the manifest to the next one, and
@@ -296,17 +307,21 @@ func (m *model) giveBack(rt *rapid.T) {
 	m.holder, m.given = nil, nil
 }
 
-// claim: the last one to claim is the owner, however long ago it took the manifest.
+// claim: the last one to claim is the owner, however long ago it took the manifest;
+// but not where somebody has written since it did.
 func (m *model) claim(rt *rapid.T, h *hand) {
 	j, err := h.c.readManifest(m.ctx, h.msg)
 	if err != nil {
 		rt.Fatal(err)
 	}
+	overtaken := m.last(rt).SequenceOrZero() != h.last.SequenceOrZero()
+	j.last = h.last
 	j.tenure, err = h.c.claimer.Claim(m.ctx, j.claimRequest(0))
-	if m.ended {
-		if !errors.Is(err, ledger.ErrEnded) {
-			rt.Fatalf("an ended run is claimed: %v", err)
+	if overtaken {
+		if !errors.Is(err, ledger.ErrFenced) {
+			rt.Fatalf("somebody has written since the manifest came, and it is claimed: %v", err)
 		}
+		h.c.settle(j, err)
 		h.forget()
 		return
 	}
@@ -473,6 +488,7 @@ func (m *model) bring(rt *rapid.T) {
 	must(err)
 	j, err := c.readManifest(m.ctx, msg)
 	must(err)
+	j.last = m.last(rt)
 	j.tenure, err = c.claimer.Claim(m.ctx, j.claimRequest(0))
 	must(err)
 	j.lease, _ = lease.Keep(m.ctx, c.config.Conn, msg.Reply(), taken, modelLease, j.logger)

@@ -63,7 +63,7 @@ func (c *Consumer) endDrain(ctx context.Context, ask endpoint.EndDrain) (endpoin
 	}
 	crashpoint.Before(crashpoint.ConsumerDrainClaim)
 	tenure, err := c.ledger.Claim(ctx, ledger.ClaimRequest{
-		Company: last.Company, Job: id, Run: ask.Run, Worker: c.config.Worker, Digest: digestOfNothing(), Aside: true,
+		Company: last.Company, Job: id, Run: ask.Run, Worker: c.config.Worker, Digest: digestOfNothing(), Last: last, Aside: true,
 	})
 	crashpoint.After(crashpoint.ConsumerDrainClaim)
 	switch {

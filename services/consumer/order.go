@@ -124,8 +124,9 @@ func (p *places) taken(ctx context.Context, look func(context.Context) (bool, er
 }
 
 // hasTurn tells whether the job was interrupted while it had its company's turn. It
-// goes on then: an older one that was sealed meanwhile waits for it. Looked up once,
-// since nobody but this worker can take the turn for the job.
+// goes on then: an older one that was sealed meanwhile waits for it. Looked up once a
+// lease: nobody but this worker takes the turn for the job, but for one that has the
+// manifest too (see claim).
 func (c *Consumer) hasTurn(ctx context.Context, j *job) (bool, error) {
 	if j.interrupted == nil {
 		has, err := c.ledger.HasTurn(ctx, j.company, j.id)

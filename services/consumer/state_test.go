@@ -50,6 +50,14 @@ func opened(t *testing.T) (*Consumer, context.Context) {
 	return c, ctx
 }
 
+// claimed claims by what the ledger says now.
+func claimed(ctx context.Context, c *Consumer, r ledger.ClaimRequest) (_ *ledger.Tenure, err error) {
+	if r.Last, err = c.ledger.Last(ctx, r.Company, r.Job); err != nil {
+		return nil, err
+	}
+	return c.ledger.Claim(ctx, r)
+}
+
 // A job that has just ended, or whose manifest is lost, hides no other older one.
 func TestTheNextOlderJobCountsWhereTheOldestIsGone(t *testing.T) {
 	t.Parallel()
@@ -183,12 +191,12 @@ func TestAClaimOfAForgottenRunSaysSoEachTime(t *testing.T) {
 	// The bucket knows of a claim, and the ledger of none. The first worker dies before
 	// it can end the run.
 	for _, floor := range []uint64{4, 0} {
-		tenure, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker", EpochFloor: floor})
+		tenure, err := claimed(ctx, c, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker", EpochFloor: floor})
 		if err != nil || !tenure.Forgotten {
 			t.Fatalf("%v: %v", tenure, err)
 		}
 	}
-	fresh, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 2, Worker: "worker"})
+	fresh, err := claimed(ctx, c, ledger.ClaimRequest{Company: company, Job: id, Run: 2, Worker: "worker"})
 	if err != nil || fresh.Forgotten {
 		t.Errorf("the next run: %v, %v", fresh, err)
 	}
@@ -201,14 +209,14 @@ func TestAParkedEntryComesAfterTheEnd(t *testing.T) {
 	c, ctx := opened(t)
 	company, id := uuid.New(), uuid.New()
 	manifest := &ledgerlinev1.Manifest{JobId: id.String(), CompanyId: company.String(), Run: 1}
-	claimed := func() *job {
-		tenure, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker"})
+	holder := func() *job {
+		tenure, err := claimed(ctx, c, ledger.ClaimRequest{Company: company, Job: id, Run: 1, Worker: "worker"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return &job{c: c, id: id, company: company, manifest: manifest, tenure: tenure, logger: zerolog.Nop()}
 	}
-	lost, has := claimed(), claimed()
+	lost, has := holder(), holder()
 	for _, end := range []struct {
 		by *job
 		is bool
@@ -237,7 +245,7 @@ func TestALastItemThatIsGoneIsDrainedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second tenure reads the items
-		if j.tenure, err = c.ledger.Claim(ctx, j.claimRequest(0)); err != nil {
+		if j.tenure, err = claimed(ctx, c, j.claimRequest(0)); err != nil {
 			t.Fatal(err)
 		}
 	}

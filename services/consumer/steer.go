@@ -222,12 +222,15 @@ func (c *Consumer) steer(ctx context.Context, request steer.Request) (steered, e
 		return steered{}, nil // claimed: its worker, or the one after it, carries it out
 	}
 	j := &job{
-		c: c, id: id, company: company, manifest: manifest, stop: ctx.Done(), cancelling: true,
+		c: c, id: id, company: company, manifest: manifest, stop: ctx.Done(), cancelling: true, last: last,
 		logger: c.logger.With().Stringer("job_id", id).Stringer("company_id", company).Logger(),
 	}
 	crashpoint.Before(crashpoint.ConsumerCancelClaim)
 	j.tenure, err = c.claimer.Claim(ctx, j.claimRequest(state.GetEpoch()))
 	crashpoint.After(crashpoint.ConsumerCancelClaim)
+	if errors.Is(err, ledger.ErrFenced) {
+		return steered{}, nil // claimed meanwhile
+	}
 	if err != nil {
 		return steered{}, err
 	}
