@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ledgerline/ledgerline/pkg/logevent"
+	"github.com/ledgerline/ledgerline/pkg/metrics"
 	"github.com/ledgerline/ledgerline/pkg/sink"
 	"github.com/ledgerline/ledgerline/services/simulator"
 )
@@ -29,8 +30,9 @@ func TestDeadlineStopsJob(t *testing.T) {
 		}
 		return bookedAs(d)
 	}}
+	set := metrics.New("consumer", "test")
 	in.fetcher(orderEntry)
-	in.consumer(to)
+	in.consumer(to, shows(set))
 	// Its clock runs from here: the workers' start must not cost a part of it.
 	in.log.Wait("fetcher ready")
 	in.log.Wait("consumer ready")
@@ -38,6 +40,7 @@ func TestDeadlineStopsJob(t *testing.T) {
 	in.publish(job)
 	in.log.Wait(logevent.DeadlineNear) // its rate tells before its end
 	in.parks(job, "job_expired", "2 of 5")
+	in.figures(set, map[string]float64{"ledgerline_jobs_short_of_time": 0})
 	if n := in.reported(job); n != 2 {
 		t.Errorf("%d results at Pleo, want 2", n)
 	}

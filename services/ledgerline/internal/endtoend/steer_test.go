@@ -437,6 +437,31 @@ func TestCancelSurvivesItsWorker(t *testing.T) {
 	}
 }
 
+// A cancel that comes when Pleo has the closing event, and nobody here knows, comes
+// too late: the job is completed, and says so.
+func TestACancelAfterTheClosingEventIsTooLate(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 131})
+	in.fetcher()
+	first := in.consumer(&book{})
+	closed := in.gate()
+	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		answer := recorded(next, r)
+		if postsEvent(r) {
+			closed.pass(r.Context())
+		}
+		replay(w, answer)
+	})
+	job := in.add(simulator.JobSpec{Items: items(3)})
+	in.publish(job)
+	in.wait(closed, "the closing event")
+	first.die()
+	closed.open()
+	in.leave(job, cancel)
+	in.consumer(&book{})
+	in.completes(job)
+}
+
 // What cannot be steered is refused with the way out.
 func TestARefusedWishNamesTheWayOut(t *testing.T) {
 	t.Parallel()

@@ -230,6 +230,40 @@ func TestRivalPullSwallowsItems(t *testing.T) {
 	}
 }
 
+// Guards promise 3: what a former worker settled is to be looked up at Pleo before it
+// is reported again; while Pleo does not show it, the job goes on all the same.
+func TestATakeoverGoesOnWhilePleoShowsNoItems(t *testing.T) {
+	t.Parallel()
+	in := install(t, simulator.Config{Seed: 56})
+	in.fetcher()
+	to, here := holding(in, 3)
+	a := in.consumer(to)
+	var away atomic.Bool
+	defer away.Store(false) // a worker that waits for it does not end
+	in.intercept(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if away.Load() && readsItems(r) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	job := in.add(simulator.JobSpec{Items: items(5)})
+	in.publish(job)
+	in.wait(here, "item 3, with two that are settled")
+	away.Store(true)
+	a.die()
+	here.open()
+	after, last := holding(in, 5)
+	in.consumer(after)
+	in.wait(last, "item 5, while Pleo shows no items")
+	away.Store(false)
+	last.open()
+	in.completes(job)
+	if n := in.reported(job); n != 5 {
+		t.Errorf("%d results are at Pleo, want 5", n)
+	}
+}
+
 // A worker dies right after its closing event, and the server has lost the acks:
 // all items come again. Whoever takes over finds the job completed at Pleo, and so
 // says our state.
