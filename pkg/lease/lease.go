@@ -39,7 +39,8 @@ func Keep(ctx context.Context, conn *nats.Conn, reply string, taken time.Time, l
 	return l, ctx
 }
 
-// Held tells whether nobody else can have been given the message yet.
+// Held tells whether nobody else can have been given the message yet, but by a server
+// that was killed.
 func (l *Lease) Held() bool { return since(*l.lastSeen.Load()) < l.lease*3/4 }
 
 // since is the larger of two clocks' answers: the monotonic one stands still

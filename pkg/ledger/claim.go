@@ -78,9 +78,9 @@ type Tenure struct {
 const maxTurnTries = 3
 
 // Claim takes the job and the company's turn. It returns a *CompanyBusyError
-// while another job of the company has the turn, ErrEnded when there is nothing
-// left to do in this run, and ErrFenced when another worker has written to the job's
-// ledger since r.Last.
+// while another job of the company has the turn, ErrEnded when r.Last says that
+// nothing is left to do in this run, and ErrFenced when the job's ledger is not as
+// r.Last says any more: another worker has written to it, or it was lost.
 func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 	last := r.Last
 	t := &Tenure{ledger: l, request: r, subject: subject.Ledger(r.Company, r.Job), Epoch: r.EpochFloor + 1, Unknown: last == nil}
@@ -106,7 +106,10 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 		}
 	}
 	if r.Aside {
-		return t, t.claim(ctx)
+		if _, err := t.claim(ctx); err != nil {
+			return nil, err
+		}
+		return t, nil
 	}
 	turn, err := l.freeTurn(ctx, r.Company, r.Job)
 	if err != nil {
@@ -117,10 +120,15 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRequest) (*Tenure, error) {
 	}
 	// The job before the turn: whoever finds the turn at this job then finds it
 	// claimed too, not ended as an earlier run may have left it.
-	if err := t.claim(ctx); err != nil {
+	claim, err := t.claim(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := l.takeTurn(ctx, r.Company, r.Job, turn); err != nil {
+		var busy *CompanyBusyError
+		if errors.As(err, &busy) {
+			busy.Claimed = claim
+		}
 		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
 	}
 	return t, nil
@@ -136,17 +144,17 @@ func (l *Ledger) forgotten(ctx context.Context, r ClaimRequest) (bool, error) {
 }
 
 // claim writes the record that takes the job.
-func (t *Tenure) claim(ctx context.Context) error {
+func (t *Tenure) claim(ctx context.Context) (*Entry, error) {
 	r := t.request
 	// In the record, since this tenure may end before it says so by its end.
 	claim := &ledgerlinev1.LedgerRecord{Claim: &ledgerlinev1.Claim{
 		Attempt: r.Attempt, Total: r.Total, Digest: r.Digest, Forgotten: t.Forgotten,
 	}}
 	if err := t.Append(ctx, claim); err != nil {
-		return fmt.Errorf("claim job %s: %w", r.Job, err)
+		return nil, fmt.Errorf("claim job %s: %w", r.Job, err)
 	}
 	t.claimed = t.sequence
-	return nil
+	return &Entry{Company: r.Company, Job: r.Job, Sequence: t.sequence, Record: claim, Hash: t.hash}, nil
 }
 
 // first tells whether the company can have no bookings here. A turn alone may

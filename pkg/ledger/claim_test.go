@@ -219,11 +219,23 @@ func TestARetryAndTheNextJobNeverBothGetTheTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = slow.Claim(b.ctx, request(company, second, 1))
+	next := request(company, second, 1)
+	_, err = slow.Claim(b.ctx, next)
 	busy(t, err, first)
 	b.book(retried, entry(0))
 	b.end(retried, completed)
-	b.claim(request(company, second, 1))
+	// Its claim was stored before it lost the turn; the next one goes on from that.
+	var held *ledger.CompanyBusyError
+	if !errors.As(err, &held) || held.Claimed == nil {
+		t.Fatalf("its own claim is not told: %v", err)
+	}
+	next.Last = held.Claimed
+	if tenure, err := b.ledger.Claim(b.ctx, next); err != nil || tenure.Epoch != 2 {
+		t.Errorf("the next claim: %v, %v", tenure, err)
+	}
+	if n := len(b.records(company, second)); n != 2 {
+		t.Errorf("%d records, not two claims", n)
+	}
 }
 
 func TestManyWorkersClaimTheJobsOfOneCompany(t *testing.T) {

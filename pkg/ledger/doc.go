@@ -8,6 +8,7 @@
 // is stored once; the epoch rises at every claim; each record carries the hash
 // of the one before it, so that a changed or missing record shows.
 //
-// It leaves to its caller: when to claim (the manifest in hand is the right to),
-// what to send, and to stop when ErrFenced comes.
+// It leaves to its caller: when to claim (the manifest in hand is the right to), to
+// look the job's last record up when the manifest comes, since the claim is compared
+// with that, what to send, and to stop when ErrFenced comes.
 package ledger

@@ -9,7 +9,7 @@ import (
 
 var (
 	// ErrFenced is returned when another worker has claimed the job since: this
-	// tenure may do nothing more.
+	// tenure may do nothing more, or gets none. A ledger that was lost looks the same.
 	ErrFenced = errors.New("another worker has claimed the job")
 	// ErrEnded is returned by Claim when the ledger says that this run of the job
 	// has ended, or that a later one has begun.
@@ -30,6 +30,9 @@ var (
 // turn and has not ended.
 type CompanyBusyError struct {
 	Company, Holder uuid.UUID
+	// Claimed is the job's own claim where that was stored before another job was
+	// faster at the turn: the Last of the next try. Nil where nothing was stored.
+	Claimed *Entry
 }
 
 func (e *CompanyBusyError) Error() string {

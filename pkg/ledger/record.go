@@ -64,12 +64,12 @@ func (e *Entry) RunOrZero() uint32 {
 	return e.Record.GetRun()
 }
 
-// SequenceOrZero is where a record stands, 0 for none.
-func (e *Entry) SequenceOrZero() uint64 {
+// EpochOrZero is the epoch of a record, 0 for none.
+func (e *Entry) EpochOrZero() uint64 {
 	if e == nil {
 		return 0
 	}
-	return e.Sequence
+	return e.Record.GetEpoch()
 }
 
 // Last is the last record of a job, or nil when it has none.

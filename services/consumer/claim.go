@@ -61,7 +61,7 @@ type job struct {
 	// floor is the epoch that the bucket knew before this claim.
 	floor uint64
 	// last is the job's last record as it stood when the manifest came, nil for none,
-	// and looked when it was last seen to stand there still.
+	// and looked when the ledger was looked at last.
 	last   *ledger.Entry
 	looked time.Time
 	past   *ledger.Past
@@ -117,6 +117,9 @@ func (c *Consumer) handle(ctx context.Context, msg jetstream.Msg, taken time.Tim
 		j.begun = j.tenure.Position
 		err = j.work(held)
 	}
+	if err != nil && errors.Is(context.Cause(held), lease.ErrLost) {
+		err = errors.Join(err, lease.ErrLost) // whatever was met when it ended
+	}
 	j.lease.Stop()
 	c.settle(j, err)
 }
@@ -129,20 +132,28 @@ func (j *job) giveSlot() {
 	}
 }
 
-// takeSlot waits for one of the process's slots.
+// takeSlot waits for one of the process's slots, while the job is this worker's.
 func (j *job) takeSlot(ctx context.Context) error {
 	if j.slot {
 		return nil
 	}
-	select {
-	case j.c.slots <- struct{}{}:
-		j.slot = true
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-j.stop:
-		return errStopping
+	look := time.NewTicker(j.c.config.Topology.Lease)
+	defer look.Stop()
+	for !j.slot {
+		select {
+		case j.c.slots <- struct{}{}:
+			j.slot = true
+		case <-look.C:
+			if err := j.stillOurs(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-j.stop:
+			return errStopping
+		}
 	}
+	return nil
 }
 
 // readManifest reads a manifest.
@@ -209,11 +220,11 @@ func (c *Consumer) parkManifest(ctx context.Context, msg jetstream.Msg, reason s
 // the message and no delivery: of two that wait with it the first to claim has the job,
 // and the other one leaves it alone.
 func (c *Consumer) claim(ctx context.Context, j *job) error {
-	j.looked = time.Now()
 	var err error
 	if j.last, err = c.ledger.Last(ctx, j.company, j.id); err != nil {
 		return fmt.Errorf("claim job %s: %w", j.id, err)
 	}
+	j.looked = time.Now()
 	counted, noted := false, ""
 	defer func() {
 		if counted {
@@ -252,32 +263,51 @@ func (c *Consumer) claim(ctx context.Context, j *job) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := c.unclaimed(ctx, j); err != nil {
-			return err
-		}
 		if j.stopping() {
 			return errStopping
+		}
+		if err := j.stillOurs(ctx); err != nil {
+			return err
 		}
 	}
 }
 
-// unclaimed looks once a lease whether nobody else has claimed the job while this
-// worker waits with its manifest. Whoever waited on would keep the manifest from the
-// next worker when the one that has the job dies, and wait itself for a job that waits
-// for this one.
-func (c *Consumer) unclaimed(ctx context.Context, j *job) error {
-	if time.Since(j.looked) < c.config.Topology.Lease {
+// epoch is the highest epoch of the job that this worker knows to be its own, or to be
+// over: its tenure's, or that of the last record as its manifest came.
+func (j *job) epoch() uint64 {
+	if j.tenure != nil {
+		return j.tenure.Epoch
+	}
+	return j.last.EpochOrZero()
+}
+
+// stillOurs looks once a lease, while the job waits, whether another worker has
+// claimed it: ErrFenced then. Whoever waited on would keep the manifest from the next
+// worker when the other one dies, and wait for a job that waits for this one.
+func (j *job) stillOurs(ctx context.Context) error {
+	if time.Since(j.looked) < j.c.config.Topology.Lease {
 		return nil
 	}
 	j.looked, j.interrupted = time.Now(), nil
-	last, err := c.ledger.Last(ctx, j.company, j.id)
+	overtaken, err := j.overtaken(ctx)
+	if err == nil && overtaken {
+		err = fmt.Errorf("wait with job %s: %w", j.id, ledger.ErrFenced)
+	}
+	return err
+}
+
+// overtaken tells whether another worker has claimed the job since this one got its
+// manifest, or since it claimed. Of a job whose ledger was not looked up yet it is not
+// known.
+func (j *job) overtaken(ctx context.Context) (bool, error) {
+	if j.tenure == nil && j.looked.IsZero() {
+		return false, nil
+	}
+	last, err := j.c.ledger.Last(ctx, j.company, j.id)
 	if err != nil {
-		return fmt.Errorf("look up the ledger of job %s: %w", j.id, err)
+		return false, fmt.Errorf("look up the ledger of job %s: %w", j.id, err)
 	}
-	if last.SequenceOrZero() != j.last.SequenceOrZero() {
-		return fmt.Errorf("wait to claim job %s: %w", j.id, ledger.ErrFenced)
-	}
-	return nil
+	return last.EpochOrZero() > j.epoch() && last.Record.GetWorker() != j.c.config.Worker, nil
 }
 
 // tryClaim takes the job, or tells why it must wait.
@@ -306,11 +336,16 @@ func (c *Consumer) tryClaim(ctx context.Context, j *job) (reason string, err err
 	}
 	j.cancelling = state.GetRequest() == ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_CANCEL
 	j.floor = state.GetEpoch()
+	claiming, cancel := j.recording(ctx)
+	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerClaim)
-	j.tenure, err = c.claimer.Claim(ctx, j.claimRequest(j.floor))
+	j.tenure, err = c.claimer.Claim(claiming, j.claimRequest(j.floor))
 	crashpoint.After(crashpoint.ConsumerClaim)
 	var busy *ledger.CompanyBusyError
 	if errors.As(err, &busy) {
+		if busy.Claimed != nil { // by this worker
+			j.last = busy.Claimed
+		}
 		return busy.Error(), c.wake(ctx, j, busy.Holder)
 	}
 	return "", err

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -97,28 +98,182 @@ func TestOnlyOneOfTwoThatWaitWithAManifestClaimsIt(t *testing.T) {
 	}
 }
 
+// paused makes an operator's pause of the job known.
+func paused(c *Consumer, j *job) {
+	c.turns.visit(&ledgerlinev1.JobState{
+		JobId: j.id.String(), CompanyId: j.company.String(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_SEALED,
+		CreatedAt: j.manifest.GetCreatedAt(), Request: ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE,
+	}, time.Now(), false)
+}
+
+// overtake has another worker claim the job.
+func overtake(ctx context.Context, t *testing.T, c *Consumer, j *job) {
+	t.Helper()
+	if _, err := claimed(ctx, c, ledger.ClaimRequest{Company: j.company, Job: j.id, Run: 1, Worker: "another"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Whoever waits with a manifest whose job another worker has claimed lets go of it
 // within a lease, however long it would have to wait itself: when the other one dies,
 // the server gives the manifest to the next one.
 func TestAWaitEndsWhereAnotherWorkerHasClaimedTheJob(t *testing.T) {
 	t.Parallel()
-	c, ctx := opened(t)
-	c.config.Topology.Lease = time.Second
-	company := uuid.New()
-	msg := given(ctx, t, c, company)
-	log := logtest.New(t)
-	j := inHand(ctx, t, c, msg, log)
-	c.turns.visit(&ledgerlinev1.JobState{
-		JobId: j.id.String(), CompanyId: company.String(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_SEALED,
-		CreatedAt: j.manifest.GetCreatedAt(), Request: ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_PAUSE,
-	}, time.Now(), false)
-	ended := make(chan error)
-	go func() { ended <- c.claim(ctx, j) }()
-	log.Wait(logevent.JobWaiting)
-	if _, err := c.ledger.Claim(ctx, ledger.ClaimRequest{Company: company, Job: j.id, Run: 1, Worker: "another"}); err != nil {
-		t.Fatal(err)
+	for _, waitsFor := range []string{"the end of a pause", "a slot"} {
+		t.Run(waitsFor, func(t *testing.T) {
+			t.Parallel()
+			c, ctx := opened(t)
+			c.config.Topology.Lease = time.Second
+			log := logtest.New(t)
+			j := inHand(ctx, t, c, given(ctx, t, c, uuid.New()), log)
+			ended := make(chan error)
+			if waitsFor == "a slot" {
+				j.slot = false // another job has it
+				j.looked = time.Now()
+				go func() { ended <- j.takeSlot(ctx) }()
+			} else {
+				paused(c, j)
+				go func() { ended <- c.claim(ctx, j) }()
+				log.Wait(logevent.JobWaiting)
+			}
+			overtake(ctx, t, c, j)
+			if err := <-ended; !errors.Is(err, ledger.ErrFenced) {
+				t.Errorf("%v", err)
+			}
+		})
 	}
-	if err := <-ended; !errors.Is(err, ledger.ErrFenced) {
+}
+
+// The server takes a manifest back from whoever gives it, and the next worker would
+// fence the one that has the job: it is left alone.
+func TestAManifestWhoseJobAnotherWorkerHasIsNotHandedBack(t *testing.T) {
+	t.Parallel()
+	for name, reason := range map[string]error{"a stop": errStopping, "trouble": context.DeadlineExceeded} {
+		for _, taken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, taken by another one: %t", name, taken), func(t *testing.T) {
+				t.Parallel()
+				c, ctx := opened(t)
+				j := inHand(ctx, t, c, given(ctx, t, c, uuid.New()), logtest.New(t))
+				j.looked = time.Now()
+				if taken {
+					overtake(ctx, t, c, j)
+				}
+				c.settle(j, reason)
+				var msg jetstream.Msg
+				for range 3 { // a delay is a second
+					var err error
+					if msg, _, err = c.next(ctx); err != nil {
+						t.Fatal(err)
+					}
+					if msg != nil {
+						break
+					}
+				}
+				if (msg != nil) == taken {
+					t.Errorf("it came again: %t", msg != nil)
+				}
+			})
+		}
+	}
+}
+
+// loser is a claimer that is overtaken at the company's turn once its first claim of
+// the job was stored.
+type loser struct {
+	*ledger.Ledger
+	lost bool
+}
+
+func (l *loser) Claim(ctx context.Context, r ledger.ClaimRequest) (*ledger.Tenure, error) {
+	if l.lost {
+		return l.Ledger.Claim(ctx, r)
+	}
+	l.lost = true
+	r.Aside = true
+	if _, err := l.Ledger.Claim(ctx, r); err != nil {
+		return nil, err
+	}
+	claim, err := l.Last(ctx, r.Company, r.Job)
+	if err != nil {
+		return nil, err
+	}
+	return nil, &ledger.CompanyBusyError{Company: r.Company, Holder: r.Job, Claimed: claim}
+}
+
+// A worker whose claim was stored, and which was overtaken at the company's turn, is
+// not fenced by its own claim.
+func TestAWorkerIsNotFencedByItsOwnClaim(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	c.claimer = &loser{Ledger: c.ledger}
+	j := inHand(ctx, t, c, given(ctx, t, c, uuid.New()), logtest.New(t))
+	if err := c.claim(ctx, j); err != nil || j.tenure.Epoch != 2 {
 		t.Errorf("%v", err)
+	}
+}
+
+// A ledger that is gone in the moment of a write may never tell whether that was
+// stored: it is asked for a lease at most.
+func TestAWriteToALedgerThatIsGoneEnds(t *testing.T) {
+	t.Parallel()
+	for name, write := range map[string]func(context.Context, *Consumer, *job) error{
+		"claim": func(ctx context.Context, c *Consumer, j *job) error {
+			// A job that is to be cancelled waits for no turn.
+			_, err := c.jobs.Update(ctx, j.id, func(s *ledgerlinev1.JobState) error {
+				s.Request = ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_CANCEL
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			j.last = &ledger.Entry{Sequence: 50, Record: &ledgerlinev1.LedgerRecord{}}
+			_, err = c.tryClaim(ctx, j)
+			return err
+		},
+		"record": func(ctx context.Context, _ *Consumer, j *job) error {
+			return j.record(ctx, &ledgerlinev1.LedgerRecord{})
+		},
+		"assertion": func(ctx context.Context, _ *Consumer, j *job) error {
+			return (&source{j: j}).recover(ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, ctx := opened(t)
+			c.config.Topology.Lease = time.Second
+			j := inHand(ctx, t, c, given(ctx, t, c, uuid.New()), logtest.New(t))
+			if err := c.claim(ctx, j); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.js.DeleteStream(ctx, subject.StreamLedger); err != nil {
+				t.Fatal(err)
+			}
+			if err := write(ctx, c, j); !errors.Is(err, errUnrecorded) || ctx.Err() != nil {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// hanging is a claimer whose request is not answered while the lease holds.
+type hanging struct{}
+
+func (hanging) Claim(ctx context.Context, _ ledger.ClaimRequest) (*ledger.Tenure, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A worker whose lease ends in the middle of a request hands nothing back: the manifest
+// may be another one's already.
+func TestAManifestWhoseLeaseIsOverIsNotHandedBack(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	log := logtest.New(t)
+	c.claimer, c.logger = hanging{}, log.Logger()
+	msg := given(ctx, t, c, uuid.New())
+	c.slots <- struct{}{}
+	c.handle(ctx, msg, time.Now().Add(-c.config.Topology.Lease))
+	if dropped, back := log.Lines(logevent.JobDropped), log.Lines(logevent.JobHandedBack); len(dropped) != 1 || len(back) != 0 {
+		t.Errorf("dropped: %v, handed back: %v", dropped, back)
 	}
 }

@@ -23,8 +23,7 @@ import (
 // end writes the last record of the run and tells people. The bookings are folded
 // before it: it is what lets the company's next job begin.
 //
-// Nothing but the lease bounds it: a job of a million items has as many bookings
-// to fold.
+// Nothing but the lease bounds the fold: a job of a million items has as many bookings.
 func (j *job) end(ctx context.Context, end *endError) error {
 	crashpoint.Before(crashpoint.ConsumerFold)
 	err := j.tenure.Fold(ctx)
@@ -32,8 +31,10 @@ func (j *job) end(ctx context.Context, end *endError) error {
 	if err != nil {
 		return err
 	}
+	recording, cancel := j.recording(ctx)
+	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerEnd)
-	err = j.tenure.Append(ctx, &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{Phase: end.phase, Reason: end.reason}})
+	err = j.tenure.Append(recording, &ledgerlinev1.LedgerRecord{End: &ledgerlinev1.End{Phase: end.phase, Reason: end.reason}})
 	crashpoint.After(crashpoint.ConsumerEnd)
 	if err != nil {
 		return err

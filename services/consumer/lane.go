@@ -141,7 +141,7 @@ func outcomeName(s *ledgerlinev1.Settlement) string {
 // to end: what the sink has booked must be remembered, and the ledger's own
 // compare-and-set tells whether the job is still ours.
 func (j *job) record(ctx context.Context, r *ledgerlinev1.LedgerRecord) error {
-	recording, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), j.c.config.Topology.Lease, errUnrecorded)
+	recording, cancel := j.recording(context.WithoutCancel(ctx))
 	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerRecord)
 	err := j.tenure.Append(recording, r)
@@ -151,6 +151,12 @@ func (j *job) record(ctx context.Context, r *ledgerlinev1.LedgerRecord) error {
 	}
 	j.announced = r.GetSend()
 	return nil
+}
+
+// recording bounds a write to the ledger: whether one was stored is asked for until
+// that is known, which a ledger that was lost may never tell.
+func (j *job) recording(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, j.c.config.Topology.Lease, errUnrecorded)
 }
 
 // alreadyBooked is the settlement of an entry that was booked before this run, or

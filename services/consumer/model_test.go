@@ -314,7 +314,8 @@ func (m *model) claim(rt *rapid.T, h *hand) {
 	if err != nil {
 		rt.Fatal(err)
 	}
-	overtaken := m.last(rt).SequenceOrZero() != h.last.SequenceOrZero()
+	now := m.last(rt)
+	overtaken := (now == nil) != (h.last == nil) || now != nil && now.Sequence != h.last.Sequence
 	j.last = h.last
 	j.tenure, err = h.c.claimer.Claim(m.ctx, j.claimRequest(0))
 	if overtaken {

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ledgerline/ledgerline/pkg/crashpoint"
@@ -11,6 +12,10 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/natsconn"
 )
+
+// lookTimeout bounds the look at the ledger before a manifest is handed back: NATS may
+// be why it is.
+const lookTimeout = time.Second
 
 // settle does what a job's end asks of its manifest.
 func (c *Consumer) settle(j *job, err error) {
@@ -31,13 +36,21 @@ func (c *Consumer) settle(j *job, err error) {
 		}
 		return
 	}
+	if !errors.Is(err, ledger.ErrFenced) && !errors.Is(err, lease.ErrLost) {
+		// The server takes a manifest back from whoever gives it, also from one whose
+		// job another worker has: the next one would fence that.
+		looking, cancel := context.WithTimeout(ctx, lookTimeout)
+		overtaken, lookErr := j.overtaken(looking)
+		cancel()
+		switch {
+		case lookErr != nil:
+			j.logger.Warn().Err(lookErr).Msg(logevent.JobNotSettled)
+		case overtaken:
+			err = fmt.Errorf("%w, after: %w", ledger.ErrFenced, err)
+		}
+	}
 	var ackErr error
 	switch {
-	case errors.Is(err, errStopping):
-		j.logger.Info().Msg(logevent.JobHandedBack)
-		crashpoint.Before(crashpoint.ConsumerReturn)
-		ackErr = j.msg.Nak()
-		crashpoint.After(crashpoint.ConsumerReturn)
 	case errors.Is(err, ledger.ErrFenced) || errors.Is(err, lease.ErrLost):
 		// Somebody else has the job, or will when the lease has run out; the
 		// manifest is theirs.
@@ -45,6 +58,11 @@ func (c *Consumer) settle(j *job, err error) {
 		if strayErr := j.removeStray(ctx); strayErr != nil {
 			j.logger.Warn().Err(strayErr).Msg(logevent.JobNotSettled)
 		}
+	case errors.Is(err, errStopping):
+		j.logger.Info().Msg(logevent.JobHandedBack)
+		crashpoint.Before(crashpoint.ConsumerReturn)
+		ackErr = j.msg.Nak()
+		crashpoint.After(crashpoint.ConsumerReturn)
 	case errors.Is(err, errStale):
 		j.logger.Warn().Err(err).Msg(logevent.JobDropped)
 		crashpoint.Before(crashpoint.ConsumerStale)

@@ -231,8 +231,10 @@ func (s *source) recover(ctx context.Context) error {
 	if s.resets > 1 && !pause(ctx, s.pause) {
 		return context.Cause(ctx)
 	}
+	recording, cancel := s.j.recording(ctx)
+	defer cancel()
 	crashpoint.Before(crashpoint.ConsumerOwn)
-	err := s.j.tenure.Append(ctx, &ledgerlinev1.LedgerRecord{Send: s.j.announced})
+	err := s.j.tenure.Append(recording, &ledgerlinev1.LedgerRecord{Send: s.j.announced})
 	crashpoint.After(crashpoint.ConsumerOwn)
 	if err != nil {
 		return err
