@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go/jetstream"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ledgerline/ledgerline/pkg/crashpoint"
@@ -246,25 +244,4 @@ func (c *Consumer) steer(ctx context.Context, request steer.Request) (steered, e
 func digestOfNothing() []byte {
 	none := sha256.Sum256(nil)
 	return none[:]
-}
-
-// manifest is a job's last manifest, nil for none.
-func (c *Consumer) manifest(ctx context.Context, id uuid.UUID) (*ledgerlinev1.Manifest, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
-	defer cancel()
-	msg, err := c.pipe.GetLastMsgForSubject(ctx, subject.Ready(id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up the manifest of job %s: %w", id, err)
-	}
-	manifest := new(ledgerlinev1.Manifest)
-	if err := proto.Unmarshal(msg.Data, manifest); err != nil {
-		return nil, fmt.Errorf("the manifest of job %s is unreadable: %w", id, err)
-	}
-	if manifest.GetMinReader() > ledger.Version {
-		return nil, fmt.Errorf("the manifest of job %s: %w", id, ledger.ErrNewer)
-	}
-	return manifest, nil
 }
