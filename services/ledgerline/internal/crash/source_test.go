@@ -32,7 +32,7 @@ var harmless = map[string][]string{
 		"GetMsg", "GetLastMsgForSubject", "Options", "Conn", "OrderedConsumer", "Name", "ConsumerNames",
 	},
 	module + "pkg/cas":      {"IsConflict"},
-	module + "pkg/ledger":   {"Open", "Last", "LastOfJob", "Final", "Past", "Settled", "TurnFree", "HasTurn", "Verify", "Decode", "Error", "RunOrZero", "Each", "Born"},
+	module + "pkg/ledger":   {"Open", "Last", "LastOfJob", "Final", "Past", "Settled", "TurnFree", "HasTurn", "Verify", "Decode", "Error", "RunOrZero", "EpochOrZero", "Each", "Born"},
 	module + "pkg/jobstate": {"Open", "Get", "Latest", "List", "Watch", "Starting", "PhaseName"},
 	module + "pkg/parked":   {"Open", "HasJob"},
 	// What a pull hands out is nobody else's for a lease, and nothing more: the
