@@ -116,7 +116,7 @@ func (c *Consumer) handle(ctx context.Context, msg jetstream.Msg, taken time.Tim
 		err = j.work(held)
 	}
 	if err != nil && errors.Is(context.Cause(held), lease.ErrLost) {
-		err = errors.Join(err, lease.ErrLost) // whatever was met when it ended
+		err = fmt.Errorf("%w, after: %w", lease.ErrLost, err) // whatever was met when it ended
 	}
 	j.lease.Stop()
 	c.settle(j, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/ledger"
 	"github.com/ledgerline/ledgerline/pkg/logevent"
 	"github.com/ledgerline/ledgerline/pkg/logtest"
+	"github.com/ledgerline/ledgerline/pkg/steer"
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
@@ -174,6 +175,82 @@ func TestAManifestWhoseJobAnotherWorkerHasIsNotHandedBack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// rival is a claimer whose job another worker claims in the moment before.
+type rival struct{ *ledger.Ledger }
+
+func (r rival) Claim(ctx context.Context, ask ledger.ClaimRequest) (*ledger.Tenure, error) {
+	faster := ask
+	faster.Worker = "another"
+	if _, err := r.Ledger.Claim(ctx, faster); err != nil {
+		return nil, err
+	}
+	return r.Ledger.Claim(ctx, ask)
+}
+
+// A job that a worker claims while an operator's cancel of it is carried out here is
+// that worker's to cancel: nobody is refused.
+func TestACancelLeavesAJobThatIsClaimedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	c.claimer = rival{c.ledger}
+	company := uuid.New()
+	id, ok := subject.ReadyJob(given(ctx, t, c, company).Subject())
+	if !ok {
+		t.Fatal("it is no manifest")
+	}
+	wish := &ledgerlinev1.JobState{
+		CompanyId: company.String(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_SEALED,
+		Request: ledgerlinev1.OperatorRequest_OPERATOR_REQUEST_CANCEL,
+	}
+	if err := c.jobs.Replace(ctx, id, wish, 0); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := c.steer(ctx, steer.Request{JobID: id.String()}); err != nil || answer.Done {
+		t.Errorf("%+v: %v", answer, err)
+	}
+	if last, err := c.ledger.Last(ctx, company, id); err != nil || last.Record.GetWorker() != "another" || last.Record.GetEnd() != nil {
+		t.Errorf("the ledger says %v: %v", last, err)
+	}
+}
+
+// The job gets its company's turn from another worker while this one waits for an older
+// job, which then waits for this one: it is looked at once a lease.
+func TestAWaitForAnOlderJobEndsWhereThisOneHasTheTurn(t *testing.T) {
+	t.Parallel()
+	c, ctx := opened(t)
+	c.config.Topology.Lease = time.Second
+	company := uuid.New()
+	log := logtest.New(t)
+	j := inHand(ctx, t, c, given(ctx, t, c, company), log)
+	overtake(ctx, t, c, j)
+	// As if that worker's turn had not been stored yet when this one looked.
+	turn := func(id uuid.UUID) {
+		data, err := proto.Marshal(&ledgerlinev1.Turn{JobId: id.String()})
+		if err == nil {
+			_, err = c.js.Publish(ctx, subject.Turn(company), data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	turn(uuid.New())
+	older := uuid.New()
+	c.turns.visit(&ledgerlinev1.JobState{
+		JobId: older.String(), CompanyId: company.String(), Run: 1, Phase: ledgerlinev1.JobPhase_JOB_PHASE_WAITING,
+		CreatedAt: timestamppb.New(time.Now().Add(-time.Hour)),
+	}, time.Now(), false)
+	if _, err := c.js.Publish(ctx, subject.Ready(older), []byte("a manifest")); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- c.claim(ctx, j) }()
+	log.Wait(logevent.JobWaiting)
+	turn(j.id)
+	if err := <-ended; err != nil || j.tenure.Epoch != 2 {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -16,14 +16,23 @@ import (
 	"github.com/ledgerline/ledgerline/pkg/subject"
 )
 
-// readManifest reads a manifest.
-func (c *Consumer) readManifest(ctx context.Context, msg jetstream.Msg) (*job, error) {
+// decodeManifest reads a stored manifest; its error names the subject.
+func decodeManifest(subj string, data []byte) (*ledgerlinev1.Manifest, error) {
 	manifest := new(ledgerlinev1.Manifest)
-	if err := proto.Unmarshal(msg.Data(), manifest); err != nil {
-		return nil, fmt.Errorf("the manifest on %s is unreadable: %w", msg.Subject(), err)
+	if err := proto.Unmarshal(data, manifest); err != nil {
+		return nil, fmt.Errorf("the manifest on %s is unreadable: %w", subj, err)
 	}
 	if manifest.GetMinReader() > ledger.Version {
-		return nil, fmt.Errorf("the manifest on %s: %w", msg.Subject(), ledger.ErrNewer)
+		return nil, fmt.Errorf("the manifest on %s: %w", subj, ledger.ErrNewer)
+	}
+	return manifest, nil
+}
+
+// readManifest makes a job of the manifest that was given to this worker.
+func (c *Consumer) readManifest(ctx context.Context, msg jetstream.Msg) (*job, error) {
+	manifest, err := decodeManifest(msg.Subject(), msg.Data())
+	if err != nil {
+		return nil, err
 	}
 	id, err := subject.ParseID(manifest.GetJobId())
 	if err != nil {
@@ -71,8 +80,23 @@ func (c *Consumer) parkManifest(ctx context.Context, msg jetstream.Msg, reason s
 	return err // a fetcher removes it (tend.go), so that its job can be drained again
 }
 
+// sealed tells whether a job has a manifest, readable or not.
+func (c *Consumer) sealed(ctx context.Context, id uuid.UUID) (bool, error) {
+	msg, err := c.ready(ctx, id)
+	return msg != nil, err
+}
+
 // manifest is a job's last manifest, nil for none.
 func (c *Consumer) manifest(ctx context.Context, id uuid.UUID) (*ledgerlinev1.Manifest, error) {
+	msg, err := c.ready(ctx, id)
+	if msg == nil || err != nil {
+		return nil, err
+	}
+	return decodeManifest(msg.Subject, msg.Data)
+}
+
+// ready is a job's last manifest as stored, nil for none.
+func (c *Consumer) ready(ctx context.Context, id uuid.UUID) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
 	defer cancel()
 	msg, err := c.pipe.GetLastMsgForSubject(ctx, subject.Ready(id))
@@ -82,12 +106,5 @@ func (c *Consumer) manifest(ctx context.Context, id uuid.UUID) (*ledgerlinev1.Ma
 	if err != nil {
 		return nil, fmt.Errorf("look up the manifest of job %s: %w", id, err)
 	}
-	manifest := new(ledgerlinev1.Manifest)
-	if err := proto.Unmarshal(msg.Data, manifest); err != nil {
-		return nil, fmt.Errorf("the manifest of job %s is unreadable: %w", id, err)
-	}
-	if manifest.GetMinReader() > ledger.Version {
-		return nil, fmt.Errorf("the manifest of job %s: %w", id, ledger.ErrNewer)
-	}
-	return manifest, nil
+	return msg, nil
 }

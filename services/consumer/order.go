@@ -2,13 +2,11 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go/jetstream"
 
 	ledgerlinev1 "github.com/ledgerline/ledgerline/pkg/gen/ledgerline/v1"
 	"github.com/ledgerline/ledgerline/pkg/ledger"
@@ -136,17 +134,4 @@ func (c *Consumer) hasTurn(ctx context.Context, j *job) (bool, error) {
 		j.interrupted = &has
 	}
 	return *j.interrupted, nil
-}
-
-func (c *Consumer) sealed(ctx context.Context, id uuid.UUID) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.APITimeout)
-	defer cancel()
-	_, err := c.pipe.GetLastMsgForSubject(ctx, subject.Ready(id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look up the manifest of job %s: %w", id, err)
-	}
-	return true, nil
 }
